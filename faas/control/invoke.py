@@ -1,0 +1,88 @@
+"""The single entrance for every call, whoever makes it: HTTP, a trigger, the queue, another function.
+
+resolve(target) -> (function, version)      registry in memory, weights drawn here
+run(function, version, call) -> Reply       one attempt on this node; counted, and its failure logged
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import Any
+
+from faas.control.catalog import Catalog
+from faas.errors import DeadlineExceeded, FaasError, FunctionError, Paused
+from faas.model import Function, LogLine, Version
+from faas.names import Target, parse_target
+from faas.node.call import Call, Reply
+from faas.node.dispatcher import Dispatcher
+from faas.telemetry.logstore import LogStore
+from faas.telemetry.metrics import Metrics
+
+
+class Invoker:
+    """Runs calls on this node."""
+
+    def __init__(self, catalog: Catalog, dispatcher: Dispatcher, logs: LogStore, metrics: Metrics) -> None:
+        self._catalog = catalog
+        self._dispatcher = dispatcher
+        self._logs = logs
+        self._metrics = metrics
+
+    async def resolve(self, target: Target) -> tuple[Function, Version]:
+        """What a call to `target` runs now. Raises NotFound with close names."""
+        found = self._catalog.resolve(target, random.random())  # noqa: S311 (a draw, not a secret)
+        if found is None:
+            found = await self._catalog.locate(target, 0.0)
+        return found
+
+    async def run(self, function: Function, version: Version, call: Call) -> Reply:
+        """One attempt. Raises the FaasError to answer with; the attempt has begun unless it says otherwise."""
+        if function.paused:
+            raise Paused(f"{function.id} is paused: {function.paused}", hint=f"faas resume {function.id}")
+        began = time.perf_counter()
+        try:
+            reply = await self._dispatcher.run(function, version, call)
+        except FaasError as error:
+            seconds = time.perf_counter() - began
+            self._metrics.called(function.app, function.name, version.number, error.status, False, seconds)
+            if isinstance(error, FunctionError):
+                self._log_failure(function, version, call, error)
+            raise
+        seconds = time.perf_counter() - began
+        self._metrics.called(function.app, function.name, version.number, reply.status, reply.cold, seconds)
+        if reply.queue_ms:
+            self._metrics.waited(function.app, function.name, reply.queue_ms / 1000)
+        if reply.cold:
+            self._metrics.cold_start.observe(reply.start_ms / 1000)
+        return reply
+
+    def _log_failure(self, function: Function, version: Version, call: Call, error: FaasError) -> None:
+        """A failed call leaves its cause in the function's log, traceback included, where it can be found by id."""
+        fields: dict[str, Any] = {"code": error.code}
+        if traceback := error.extra.get("traceback"):
+            fields["traceback"] = traceback
+        if request_id := call.extra.get("request_id"):
+            fields["request_id"] = request_id
+        line = LogLine(
+            time_ms=int(time.time() * 1000),
+            text=error.message,
+            level="error",
+            call=call.id,
+            version=version.number,
+            fields=fields,
+        )
+        self._logs.write(function.id, line)
+
+    async def call_from_function(self, target: str, call: Call, *, timeout_s: float) -> Reply:
+        """A call that a handler makes. Raises like `run`, and DeadlineExceeded after `timeout_s` seconds."""
+        function, version = await self.resolve(parse_target(target))
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self.run(function, version, call)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"{target} did not answer within the {timeout_s:g} s that its caller had left",
+                hint="Give the caller a longer `timeout`, or spawn the call.",
+            ) from None

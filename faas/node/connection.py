@@ -1,0 +1,105 @@
+"""One socket of an instance: bytes in, messages out. No meaning here, only framing and the end of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+from faas.errors import ProtocolError
+from faas.wire.codec import Decoder, encode
+from faas.wire.messages import Message
+
+OnMessage = Callable[[Message], None]
+OnClosed = Callable[[str], None]
+
+
+class Connection(asyncio.Protocol):
+    """A framed connection. The listener sets `on_message` and `on_closed` once it knows whose it is."""
+
+    __slots__ = ("_accept", "_decoder", "_transport", "closed", "on_closed", "on_message")
+
+    def __init__(self, accept: Callable[[Connection, Message], None]) -> None:
+        self._accept = accept
+        self._decoder = Decoder()
+        self._transport: asyncio.Transport | None = None
+        self.on_message: OnMessage = self._first
+        self.on_closed: OnClosed = _ignore
+        self.closed = False
+
+    def _first(self, message: Message) -> None:
+        self._accept(self, message)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for message in self._decoder.feed(data):
+                if self.closed:
+                    return
+                self.on_message(message)
+        except ProtocolError as error:
+            self.close(error.message)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.close(str(exc) if exc else "closed by the instance")
+
+    def send(self, message: Message) -> None:
+        """Write one frame; a closed connection swallows it: `on_closed` has told its owner."""
+        if self._transport is not None and not self.closed:
+            self._transport.write(encode(message))
+
+    def close(self, reason: str) -> None:
+        """Close once, telling the owner why. Idempotent."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._transport is not None:
+            self._transport.abort()
+        self.on_closed(reason)
+
+
+def _ignore(_reason: str) -> None:
+    return
+
+
+async def listen(directory: Path, uid: int, accept: Callable[[Connection, Message], None]) -> asyncio.Server:
+    """Listen on `directory/sock`, mode 0600, owned by `uid`.
+
+    The path is reached through /proc/self/fd because socket addresses end at 107 bytes and data directories
+    do not.
+    """
+    loop = asyncio.get_running_loop()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    handle = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        listener.bind(f"/proc/self/fd/{handle}/sock")
+        path = directory / "sock"
+        if os.geteuid() == 0 and uid != 0:
+            os.chown(path, uid, uid)
+        path.chmod(0o600)
+        listener.listen(8)
+    except BaseException:
+        listener.close()
+        raise
+    finally:
+        os.close(handle)
+    try:
+        return await loop.create_unix_server(lambda: Connection(accept), sock=listener)
+    except BaseException:
+        with contextlib.suppress(Exception):
+            loop.remove_reader(listener)
+        listener.close()
+        raise
+
+
+def close_listener(server: asyncio.Server | None) -> None:
+    """Stop accepting; never raises."""
+    if server is not None:
+        with contextlib.suppress(Exception):
+            server.close()

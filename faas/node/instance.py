@@ -1,0 +1,489 @@
+"""One instance: from an empty process that connected to a loaded function that takes calls, and to its end.
+
+                 control+data          INIT           READY
+    STARTING ------------> STEM ---------> LOADING ---------> READY --------> DRAINING
+        |                   |                ^  |               |                 |
+        |                   |                |  | child died    | child died      |
+        |                   |                |  +------> RESTARTING <-+           |
+        +-------------------+----------------+------ new data --+                 |
+        +-----> DEAD <------+----------------------------------------------------+
+
+The supervisor's control connection is the instance's life: when it closes, the instance is dead. The data
+connection comes and goes with the child; each new child gets INIT again, for the same function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import signal
+import time
+from typing import Any, Protocol
+
+from faas.drivers.api import InstanceSpec
+from faas.errors import FaasError, InstanceDied, ProtocolError, Unavailable
+from faas.model import VersionId
+from faas.node.attempt import Attempt, error_from
+from faas.node.call import Call
+from faas.node.connection import Connection, close_listener
+from faas.wire import limits
+from faas.wire import messages as m
+
+WELCOME = m.welcome(
+    limits.PROTOCOL,
+    {
+        "frame": limits.FRAME_MAX,
+        "inline": limits.INLINE_MAX,
+        "chunk": limits.CHUNK_MAX,
+        "window": limits.WINDOW,
+    },
+)
+
+
+EARLY_S = 1.0
+"""Seconds a data connection may wait for the news that its predecessor has ended."""
+
+
+class State(enum.Enum):
+    STARTING = "starting"
+    STEM = "stem"
+    LOADING = "loading"
+    READY = "ready"
+    RESTARTING = "restarting"
+    DRAINING = "draining"
+    DEAD = "dead"
+
+
+MOVES = {
+    State.STARTING: {State.STEM, State.DEAD},
+    State.STEM: {State.LOADING, State.RESTARTING, State.DEAD},
+    State.LOADING: {State.READY, State.RESTARTING, State.DEAD},
+    State.READY: {State.RESTARTING, State.DRAINING, State.DEAD},
+    State.RESTARTING: {State.STEM, State.LOADING, State.DEAD},
+    State.DRAINING: {State.DEAD},
+    State.DEAD: set(),
+}
+
+
+class Owner(Protocol):
+    """Who an instance reports to: the pool it works for, or the stem cells."""
+
+    def slot_free(self, instance: Instance) -> None:
+        """A call ended and the instance can take another."""
+
+    def unready(self, instance: Instance, error: FaasError) -> None:
+        """Its child died; it takes no calls until `reloaded`. May end the instance."""
+
+    def reloaded(self, instance: Instance) -> None:
+        """A new child has loaded the function."""
+
+    def dead(self, instance: Instance, error: FaasError) -> None:
+        """It is gone for good and has to be destroyed."""
+
+
+class Hooks(Protocol):
+    """What an instance needs from the node besides its owner."""
+
+    def log(self, instance: Instance, call: str, level: str, time_ms: int, text: str, fields: dict[str, Any]) -> None:
+        """The instance printed or logged a line."""
+
+    def lost(self, instance: Instance, reason: str) -> None:
+        """The supervisor is gone: find out why, then call `die`."""
+
+    def outgoing(self, instance: Instance, message: m.Message) -> None:
+        """A frame of a call that the instance opened (odd stream)."""
+
+
+class Instance:
+    """State and calls of one instance. Synchronous inside: asyncio waits outside, on its futures."""
+
+    def __init__(self, spec: InstanceSpec, hooks: Hooks) -> None:
+        self.spec = spec
+        self.id = spec.id
+        self.hooks = hooks
+        self.owner: Owner | None = None
+        self.state = State.STARTING
+        self.since = time.monotonic()
+        self.capacity = 1
+        self.info: dict[str, Any] = {}
+        self.calls: dict[int, Attempt] = {}
+        self.retiring = False
+        """Takes no more calls and is replaced when those it has end."""
+        self.killed = False
+        """We asked for the end of the present child."""
+        self.listener: asyncio.Server | None = None
+        self.inside_dir = ""
+        self.control: Connection | None = None
+        self.data: Connection | None = None
+        self.early: Connection | None = None
+        self.reserved = 0
+        """Slots promised to waiters who have not begun yet."""
+        self.served = 0
+        self.idle_since = time.monotonic()
+        self.version_id: VersionId | None = None
+        """Whose code it has been given; None for a stem cell."""
+        self._next_stream = 2
+        self._init: dict[str, Any] | None = None
+        self._up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loaded: asyncio.Future[dict[str, Any]] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._overdue: set[int] = set()
+        """Streams of calls that should have ended."""
+        self._children = 0
+        """Children that have ended."""
+        self._story: list[str] = []
+        self._pinged_at: float | None = None
+
+    # -- state ---------------------------------------------------------------------------------------------
+
+    def _move(self, state: State) -> None:
+        if state not in MOVES[self.state]:
+            raise AssertionError(f"{self.id}: {self.state.value} -> {state.value}; before: {' '.join(self._story)}")
+        self._story = [*self._story[-9:], f"{self.state.value}({time.monotonic() - self.since:.3f}s)"]
+        self.state = state
+        self.since = time.monotonic()
+
+    @property
+    def room(self) -> int:
+        """Calls it can take now."""
+        if not self.is_ready:
+            return 0
+        return self.capacity - len(self.calls) - self.reserved
+
+    @property
+    def is_ready(self) -> bool:
+        return self.state is State.READY and self.data is not None and not self.retiring and not self.killed
+
+    @property
+    def is_loading(self) -> bool:
+        """Its child is being replaced: it will be ready without a start."""
+        if self.state is State.READY:
+            return self.killed or self.data is None
+        return self.state in (State.RESTARTING, State.LOADING)
+
+    @property
+    def is_idle(self) -> bool:
+        return self.is_ready and not self.calls and not self.reserved
+
+    # -- connections ---------------------------------------------------------------------------------------
+
+    def accept(self, connection: Connection, message: m.Message) -> None:
+        """First frame of a new connection: only the ones we wait for may stay."""
+        role = message[2] if message[0] == m.HELLO and message[1] == limits.PROTOCOL else None
+        if role == "control" and self.control is None and self.state is State.STARTING:
+            self.control = connection
+            connection.on_message, connection.on_closed = self._on_control, self._control_closed
+        elif role == "data" and self.data is None and self.state in (State.STARTING, State.RESTARTING):
+            self.data = connection
+            connection.on_message, connection.on_closed = self._on_data, self._data_closed
+        elif role == "data" and self.early is None and self.control is not None:
+            # A new child's connection can overtake the news of the old child's end: two sockets have no order.
+            self.early = connection
+            connection.on_closed = self._early_closed
+            asyncio.get_running_loop().call_later(EARLY_S, self._refuse_early, connection)
+            return
+        else:
+            connection.close("not expected")
+            return
+        connection.send(WELCOME)
+        if self.control is not None and self.data is not None:
+            self._connected()
+
+    def _early_closed(self, _reason: str) -> None:
+        self.early = None
+
+    def _refuse_early(self, connection: Connection) -> None:
+        if self.early is connection:
+            connection.close("not expected")
+
+    def _adopt_early(self) -> None:
+        connection, self.early = self.early, None
+        if connection is not None:
+            self.accept(connection, m.hello(limits.PROTOCOL, "data", {}))
+
+    def _connected(self) -> None:
+        if self._init is None:
+            self._move(State.STEM)
+            if not self._up.done():
+                self._up.set_result(None)
+            return
+        self._send_init()
+
+    def _on_control(self, message: m.Message) -> None:
+        kind = message[0]
+        if kind == m.LOG:
+            self._on_log(message)
+        elif kind == m.EXITED:
+            self._child_ended(died(message[1]))
+        elif kind == m.PONG:
+            self._pinged_at = None
+        else:
+            raise ProtocolError(f"{m.NAMES[kind]} on the control connection")
+
+    def _on_data(self, message: m.Message) -> None:
+        kind = message[0]
+        if m.REPLY <= kind <= m.CREDIT or kind == m.INVOKE:
+            stream = message[1]
+            attempt = self.calls.get(stream)
+            if attempt is not None:
+                attempt.on_frame(message)
+            elif isinstance(stream, int) and stream % 2 == 1:
+                self.hooks.outgoing(self, message)
+            elif kind != m.CREDIT:  # credit may cross the end of its stream
+                raise ProtocolError(f"{m.NAMES[kind]} for a call that is not open")
+        elif kind == m.LOG:
+            self._on_log(message)
+        elif kind == m.CANCEL:
+            self.hooks.outgoing(self, message)
+        elif kind == m.READY:
+            self._on_ready(message[1])
+        elif kind == m.INIT_FAILED:
+            self._on_init_failed(message[1])
+        elif kind == m.DRAINED:
+            if self._drained is not None and not self._drained.done():
+                self._drained.set_result(None)
+        elif kind != m.PONG:
+            raise ProtocolError(f"{m.NAMES[kind]} on the data connection")
+
+    def _on_log(self, message: m.Message) -> None:
+        _kind, call, level, time_ms, text, fields = message[:6]
+        if not (isinstance(call, str) and isinstance(level, str) and isinstance(time_ms, int)):
+            raise ProtocolError("LOG with fields of wrong types")
+        self.hooks.log(self, call[:64], level[:16], time_ms, str(text), fields if isinstance(fields, dict) else {})
+
+    def _control_closed(self, reason: str) -> None:
+        if self.state is State.DRAINING or not self._up.done():
+            self.die(InstanceDied(f"the instance ended: {reason}"))
+            return
+        self.control = None
+        self.retiring = True
+        self.hooks.lost(self, reason)
+
+    def _data_closed(self, reason: str) -> None:
+        # EXITED follows and knows the cause. A child that only closed its socket is killed, but not at once: a
+        # KILL that overtakes the news would hit the next child.
+        self.data = None
+        if self.control is not None and self.state not in (State.DEAD, State.DRAINING):
+            asyncio.get_running_loop().call_later(EARLY_S, self._kill_silent, self._children, reason)
+
+    def _kill_silent(self, child: int, reason: str) -> None:
+        if child == self._children and self.control is not None:
+            self.control.send(m.kill(f"data connection: {reason}"))
+
+    # -- loading -------------------------------------------------------------------------------------------
+
+    async def wait_up(self, timeout_s: float) -> None:
+        """Until both connections stand. Raises InstanceDied, or Unavailable after `timeout_s`."""
+        try:
+            await asyncio.wait_for(asyncio.shield(self._up), timeout_s)
+        except TimeoutError:
+            raise Unavailable(
+                f"the {self.spec.runtime} runtime did not connect within {timeout_s:g} s",
+                hint="Look at the runtime's image with `faas doctor`.",
+            ) from None
+
+    async def load(self, version: VersionId, init: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        """Give it its function and wait until it is ready. Returns READY's info.
+
+        Raises:
+            StartFailed: the code did not load, or not within `timeout_s`.
+            InstanceDied: the process ended while loading.
+        """
+        self.version_id = version
+        self._init = init
+        self._loaded = asyncio.get_running_loop().create_future()
+        self._send_init()
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._loaded), timeout_s)
+        except TimeoutError:
+            raise error_from(
+                {
+                    "kind": "start",
+                    "message": f"the function was not ready within start_timeout ({timeout_s:g} s)",
+                    "hint": "Do less at import, or raise start_timeout.",
+                }
+            ) from None
+
+    def _send_init(self) -> None:
+        assert self.data is not None
+        assert self._init is not None
+        self._move(State.LOADING)
+        self.data.send(m.init(self._init))
+
+    def _on_ready(self, info: object) -> None:
+        if self.state is not State.LOADING or not isinstance(info, dict):
+            raise ProtocolError("READY that was not asked for")
+        capacity = info.get("concurrency")
+        if not isinstance(capacity, int) or not 1 <= capacity <= 1000:
+            raise ProtocolError("READY with a concurrency that is not 1 to 1000")
+        self.capacity = capacity
+        self.info = info
+        self.idle_since = time.monotonic()
+        self.killed = False
+        self._move(State.READY)
+        if self._loaded is not None and not self._loaded.done():
+            self._loaded.set_result(info)
+        elif self.owner is not None:
+            self.owner.reloaded(self)
+
+    def _on_init_failed(self, detail: object) -> None:
+        if self.state is not State.LOADING:
+            raise ProtocolError("INIT_FAILED that was not asked for")
+        error = error_from(detail)
+        self.die(error)
+
+    # -- calls ---------------------------------------------------------------------------------------------
+
+    def begin(self, call: Call, timeout_ms: int) -> Attempt:
+        """Start `call`. The caller has checked `room`."""
+        data = self.data
+        assert data is not None
+        stream = self._next_stream
+        self._next_stream = stream + 2
+        attempt = Attempt(stream, data.send, self._ended, asyncio.get_running_loop().create_future())
+        self.calls[stream] = attempt
+        attempt.begin(call, timeout_ms)
+        return attempt
+
+    def _ended(self, attempt: Attempt) -> None:
+        del self.calls[attempt.stream]
+        self._overdue.discard(attempt.stream)
+        self.served += 1
+        if self._overdue and self.state is State.READY:
+            self._end_overdue()
+            return
+        if not self.calls:
+            self.idle_since = time.monotonic()
+            if self.retiring and self.state is State.READY:
+                self.die(Unavailable("retired after a call that did not end"))
+                return
+        if self.owner is not None and self.state is State.READY:
+            self.owner.slot_free(self)
+
+    def cancel(self, attempt: Attempt, reason: str) -> None:
+        """Ask the handler to stop; kill what does not within the grace."""
+        if attempt.ended:
+            return
+        message = m.cancel(attempt.stream, reason)
+        if self.data is not None:
+            self.data.send(message)
+        if self.info.get("mode") == "sync" and self.control is not None:
+            self.control.send(message)
+        asyncio.get_running_loop().call_later(limits.CANCEL_GRACE_MS / 1000, self.overdue, attempt)
+
+    def overdue(self, attempt: Attempt) -> None:
+        """The attempt should have ended. Alone: kill the child. Among others: take no more, die when they end."""
+        if attempt.ended or self.state is State.DEAD:
+            return
+        self._overdue.add(attempt.stream)
+        self._end_overdue()
+
+    def _end_overdue(self) -> None:
+        if self._overdue.issuperset(self.calls):
+            self.kill("a call did not end in time")
+        else:
+            self.retiring = True
+
+    def kill(self, reason: str) -> None:
+        """Have the supervisor kill the child; a new child is loaded in its place."""
+        if self.control is not None:
+            self.killed = True
+            self.control.send(m.kill(reason))
+
+    # -- health and end ------------------------------------------------------------------------------------
+
+    def ping(self, now: float, limit_s: float) -> bool:
+        """Send PING to the supervisor. False when the last one is unanswered for `limit_s`."""
+        if self._pinged_at is not None:
+            return now - self._pinged_at < limit_s
+        if self.control is not None and self.state is not State.DEAD:
+            self._pinged_at = now
+            self.control.send(m.ping(int(now * 1000)))
+        return True
+
+    async def drain(self, grace_s: float) -> None:
+        """Let it finish and run its stop hooks, at most `grace_s`. It is still to be destroyed."""
+        if self.state is not State.READY or self.data is None:
+            return
+        self._move(State.DRAINING)
+        self._drained = asyncio.get_running_loop().create_future()
+        self.data.send(m.drain(int(grace_s * 1000)))
+        try:
+            await asyncio.wait_for(asyncio.shield(self._drained), grace_s + 0.5)
+        except (TimeoutError, FaasError):
+            return
+
+    def _child_ended(self, error: InstanceDied) -> None:
+        self._children += 1
+        if self.state in (State.DEAD, State.DRAINING):
+            self._fail_all(error)
+            return
+        if self.data is not None:
+            data, self.data = self.data, None
+            data.on_closed = _ignore
+            data.close("child ended")
+        if self.state is State.LOADING and self._loaded is not None and not self._loaded.done():
+            self.die(error)
+            return
+        if self.state is State.STARTING:
+            return
+        was_ready = self.state is State.READY
+        self._move(State.RESTARTING)
+        if self.retiring:
+            self.die(error)
+            return
+        if was_ready and self.owner is not None:
+            self.owner.unready(self, error)
+        self._fail_all(error)
+        if self.state is State.RESTARTING:
+            self._adopt_early()
+
+    def _fail_all(self, error: FaasError) -> None:
+        for attempt in list(self.calls.values()):
+            attempt.fail(error)
+
+    def die(self, error: FaasError) -> None:
+        """End it: connections closed, every waiter told `error`. Idempotent."""
+        if self.state is State.DEAD:
+            return
+        self._move(State.DEAD)
+        for connection in (self.data, self.control, self.early):
+            if connection is not None:
+                connection.on_closed = _ignore
+                connection.close("instance ended")
+        self.data = self.control = None
+        close_listener(self.listener)
+        for future in (self._up, self._loaded, self._drained):
+            if future is not None and not future.done():
+                future.set_exception(error)
+                future.exception()
+        owner, self.owner = self.owner, None
+        if owner is not None:
+            owner.dead(self, error)
+        self._fail_all(error)
+
+
+def _ignore(_reason: str) -> None:
+    return
+
+
+def died(cause: object) -> InstanceDied:
+    """InstanceDied from EXITED: out of memory, signal or exit code, in words."""
+    cause = cause if isinstance(cause, dict) else {}
+    code, signal_number = cause.get("code"), cause.get("signal")
+    detail = str(cause.get("detail", ""))[:500]
+    extra: dict[str, Any] = {"exit": {"code": code, "signal": signal_number, "oom": bool(cause.get("oom"))}}
+    if cause.get("oom"):
+        return InstanceDied("the instance ran out of memory", hint="Raise `memory` or use less.", extra=extra)
+    if isinstance(signal_number, int):
+        return InstanceDied(
+            f"the process was killed by signal {_signal_name(signal_number)} {detail}".strip(), extra=extra
+        )
+    return InstanceDied(f"the process exited with code {code} {detail}".strip(), extra=extra)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return f"{number} ({signal.Signals(number).name})"
+    except ValueError:
+        return str(number)

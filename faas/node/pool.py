@@ -1,0 +1,240 @@
+"""The instances of one version on one node, and the callers who wait for a slot. Plain and synchronous.
+
+    take() ------------> slot of the warmest ready instance, or None
+    wait() ------------> a Waiter in a bounded queue, first come first served
+    slot_free() <------- an instance: hand the slot to the first waiter, else keep it on top of the free stack
+
+The pool never starts anything: it tells `on_need` that someone waits, and the dispatcher decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from faas.errors import FaasError, TooManyRequests
+from faas.model import Function, Version, VersionId
+from faas.node.instance import Instance
+from faas.policy import backoff, starting
+from faas.policy.eviction import Idle
+
+
+class Waiter:
+    """Someone waiting for a slot. The future gives the instance with the slot already taken in its name."""
+
+    __slots__ = ("future", "since", "timer")
+
+    def __init__(self, future: asyncio.Future[Instance], since: float) -> None:
+        self.future = future
+        self.since = since
+        self.timer: asyncio.TimerHandle
+
+
+class Pool:
+    """See the module's docstring. Times are the loop's, in seconds."""
+
+    def __init__(
+        self,
+        function: Function,
+        version: Version,
+        *,
+        clock: Callable[[], float],
+        on_need: Callable[[Pool], None],
+        on_dead: Callable[[Instance], None],
+    ) -> None:
+        self.id = VersionId(function.app, function.name, version.number)
+        self.function = function
+        self.version = version
+        self.label = str(self.id)
+        self.min = version.settings.min
+        self.max = version.settings.max
+        self.waiting_max = version.settings.waiting
+        self.instances: dict[str, Instance] = {}
+        self.waiters: deque[Waiter] = deque()
+        self.starting = 0
+        self.failures = 0
+        self.retry_at = 0.0
+        self.last_error: FaasError | None = None
+        self.ready_since: float | None = None
+        """When the pool last went from no ready instance to one."""
+        self.retired_at: float | None = None
+        """When the last alias left this version; None while one points here."""
+        self.slots = max(1, version.settings.concurrency)
+        self._free: list[Instance] = []
+        self._clock = clock
+        self._on_need = on_need
+        self._on_dead = on_dead
+
+    def follow(self, function: Function, now: float) -> None:
+        """Take over scale and aliases from the function's record."""
+        settings, scale = self.version.settings, function.scale
+        self.function = function
+        self.min = settings.min if scale.min is None else scale.min
+        self.max = settings.max if scale.max is None else scale.max
+        pointed = any(self.id.number in weights for weights in function.aliases.values())
+        self.retired_at = None if pointed else (self.retired_at or now)
+
+    # -- the hot path --------------------------------------------------------------------------------------
+
+    def take(self) -> Instance | None:
+        """The most recently used instance with room, or None. The caller begins its call at once."""
+        free = self._free
+        while free:
+            instance = free[-1]
+            room = instance.room
+            if room > 1:
+                return instance
+            free.pop()
+            if room == 1:
+                return instance
+        return None
+
+    def slot_free(self, instance: Instance) -> None:
+        """A call ended, so this version works: the slot goes to the first waiter or on top of the stack."""
+        self.failures = 0
+        self.offer(instance)
+
+    def offer(self, instance: Instance) -> None:
+        """Hand out the room of a ready instance."""
+        self._became_ready()
+        room = instance.room
+        while room > 0 and self.waiters:
+            waiter = self.waiters.popleft()
+            if not waiter.future.done():
+                # The waiter begins its call in a later turn of the loop: hold the slot for it.
+                instance.reserved += 1
+                room -= 1
+                waiter.future.set_result(instance)
+        if room > 0 and instance not in self._free:
+            self._free.append(instance)
+
+    # -- waiting -------------------------------------------------------------------------------------------
+
+    def wait(self) -> Waiter:
+        """Join the queue. Raises TooManyRequests when it is full."""
+        if len(self.waiters) >= self.waiting_max:
+            self.waiters = deque(waiter for waiter in self.waiters if not waiter.future.done())
+        if len(self.waiters) >= self.waiting_max:
+            raise TooManyRequests(
+                f"{self.label} has {self.waiting_max} calls waiting, its limit",
+                hint="Retry later, raise `max` or `waiting`, or call it asynchronously.",
+                retry_after_s=1.0,
+            )
+        waiter = Waiter(asyncio.get_running_loop().create_future(), self._clock())
+        self.waiters.append(waiter)
+        self._on_need(self)
+        return waiter
+
+    def leave(self, waiter: Waiter) -> None:
+        """A waiter gives up: a slot it was just given goes on to the next one."""
+        if waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None:
+            instance = waiter.future.result()
+            instance.reserved -= 1
+            if instance.room > 0:
+                self.offer(instance)
+        else:
+            waiter.future.cancel()
+
+    def fail_waiters(self, error: FaasError) -> None:
+        waiters, self.waiters = self.waiters, deque()
+        for waiter in waiters:
+            if not waiter.future.done():
+                waiter.future.set_exception(error)
+                waiter.future.exception()
+
+    @property
+    def waiting(self) -> int:
+        return sum(1 for waiter in self.waiters if not waiter.future.done())
+
+    # -- instances come and go -----------------------------------------------------------------------------
+
+    def add(self, instance: Instance) -> None:
+        """A loaded instance joins."""
+        self.instances[instance.id] = instance
+        self.slots = instance.capacity
+        instance.owner = self
+        self.offer(instance)
+
+    def reloaded(self, instance: Instance) -> None:
+        """A new child is ready. Not yet a proof that it lives: failures are kept. Part of `Owner`."""
+        self.offer(instance)
+
+    def unready(self, instance: Instance, error: FaasError) -> None:
+        """Its child died; the supervisor loads another, unless it keeps dying. Part of `Owner`."""
+        self._forget_slot(instance)
+        if instance.calls or instance.killed:
+            return  # a call paid for it, or we did it: no loop
+        self.failed(error)
+        if backoff.is_loop(self.failures):
+            instance.die(error)
+
+    def dead(self, instance: Instance, error: FaasError) -> None:
+        """Part of `Owner`."""
+        self._forget_slot(instance)
+        self.instances.pop(instance.id, None)
+        self._on_dead(instance)
+        self._on_need(self)
+
+    def failed(self, error: FaasError) -> None:
+        """A start or an instance failed: count it, and say when the next start may be tried."""
+        self.failures += 1
+        self.last_error = error
+        self.retry_at = self._clock() + backoff.delay_s(self.failures)
+
+    def _forget_slot(self, instance: Instance) -> None:
+        if instance in self._free:
+            self._free.remove(instance)
+        if not self.ready:
+            self.ready_since = None
+
+    def _became_ready(self) -> None:
+        if self.ready_since is None:
+            self.ready_since = self._clock()
+
+    # -- what others ask -----------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> int:
+        """Instances that can run calls, busy or not."""
+        return sum(1 for one in self.instances.values() if one.is_ready)
+
+    @property
+    def in_flight(self) -> int:
+        return sum(len(one.calls) for one in self.instances.values())
+
+    @property
+    def free(self) -> int:
+        return sum(one.room for one in self._free)
+
+    def wants(self) -> starting.Start:
+        """How many instances to start now, and why."""
+        reloading = sum(1 for one in self.instances.values() if one.is_loading)
+        return starting.decide(
+            starting.Counts(
+                waiting=self.waiting,
+                ready=len(self.instances) - reloading,
+                starting=self.starting + reloading,
+                slots=self.slots,
+                min=0 if self.retired_at is not None else self.min,
+                max=self.max,
+            )
+        )
+
+    def idle(self, now: float) -> list[Idle]:
+        """Its idle instances, for the reaper and for eviction."""
+        floor = 0 if self.retired_at is not None else self.min
+        spare = max(0, self.ready - floor)
+        return [
+            Idle(one.id, self.label, now - one.idle_since, one.spec.memory, spare)
+            for one in self.instances.values()
+            if one.is_idle
+        ]
+
+    def states(self) -> dict[str, int]:
+        """Instances by state, `starting` included."""
+        counts: dict[str, int] = {"starting": self.starting} if self.starting else {}
+        for one in self.instances.values():
+            state = one.state.value if one.state.value != "ready" else ("busy" if one.calls else "idle")
+            counts[state] = counts.get(state, 0) + 1
+        return counts

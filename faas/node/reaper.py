@@ -1,0 +1,108 @@
+"""The node's housekeeping, once a second: idle instances go, dead ones are found, strays are removed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import structlog
+
+from faas.drivers.api import Driver
+from faas.errors import FaasError, InstanceDied
+from faas.node.dispatcher import RETIRED_S, Dispatcher
+from faas.node.instance import Instance, State
+from faas.node.starts import Starts
+from faas.policy import eviction
+
+log = structlog.get_logger(__name__)
+
+TICK_S = 1.0
+PING_EVERY = 5
+"""Ticks between pings of the supervisors."""
+PING_LIMIT_S = 10.0
+STRAYS_EVERY = 30
+"""Ticks between looks for instances that nobody tracks."""
+STRAY_GRACE_S = 60.0
+
+
+class Reaper:
+    """An async context manager around its own task."""
+
+    def __init__(self, *, node_id: str, dispatcher: Dispatcher, starts: Starts, driver: Driver) -> None:
+        self._node_id = node_id
+        self._dispatcher = dispatcher
+        self._starts = starts
+        self._driver = driver
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._ending: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Reaper:
+        self._task = asyncio.create_task(self._run(), name="reaper")
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        tasks = [task for task in (self._task, *self._ending) if task is not None]
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError, FaasError):
+                await task
+
+    async def _run(self) -> None:
+        ticks = 0
+        while True:
+            await asyncio.sleep(TICK_S)
+            ticks += 1
+            try:
+                self.expire()
+                if ticks % PING_EVERY == 0:
+                    self.ping()
+                if ticks % STRAYS_EVERY == 0:
+                    await self.strays()
+            except FaasError as error:
+                log.warning("housekeeping skipped a round", error=error.message)
+            except Exception:
+                log.exception("housekeeping failed; idle instances may stay longer")
+
+    def expire(self) -> None:
+        """End instances idle past their time, and drop pools of retired versions that are empty."""
+        now = self._loop.time()
+        for id, pool in list(self._dispatcher.pools.items()):
+            retired = pool.retired_at is not None
+            limit_s = pool.version.settings.idle_s
+            if pool.retired_at is not None:
+                limit_s = min(limit_s, max(0.0, pool.retired_at + RETIRED_S - now))
+            for name in eviction.to_expire(pool.idle(now), limit_s):
+                self._end(pool.instances[name])
+            unused = not pool.instances and not pool.starting and not pool.waiters
+            if retired and unused and pool.retry_at <= now and now - (pool.retired_at or now) > RETIRED_S:
+                del self._dispatcher.pools[id]
+
+    def _end(self, instance: Instance) -> None:
+        instance.retiring = True
+        task = asyncio.create_task(self._starts.end(instance), name=f"end {instance.id}")
+        self._ending.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._ending.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("an idle instance did not end cleanly; the next look removes it", error=str(error))
+
+    def ping(self) -> None:
+        """Ask every supervisor for a sign of life; those silent for too long are ended."""
+        now = self._loop.time()
+        for instance in [*self._dispatcher.instances(), *self._starts.stems.cells()]:
+            if instance.state is not State.DEAD and not instance.ping(now, PING_LIMIT_S):
+                log.warning("an instance does not answer and is replaced", instance=instance.id)
+                instance.die(InstanceDied(f"the instance did not answer for {PING_LIMIT_S:g} s"))
+
+    async def strays(self) -> None:
+        """Destroy instances with our label that we do not know: left by a start that was cut off."""
+        known = {one.id for one in self._dispatcher.instances()} | {one.id for one in self._starts.stems.cells()}
+        for found in await self._driver.found():
+            ours = found.node == self._node_id and found.id not in known
+            if ours and found.age_s > STRAY_GRACE_S and not self._starts.tracks(found.id):
+                log.warning("removing an instance that nobody uses", instance=found.id)
+                await self._driver.destroy(found.id)

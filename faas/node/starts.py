@@ -1,0 +1,290 @@
+"""Decides and carries out starts of instances, within `max`, memory and what the engine can bear.
+
+    need(pool)   somebody waits or `min` is not met: start what policy says, now or when a permit is free
+    check(pool)  before joining the queue: a version that keeps failing answers at once, with its cause
+    end(one)     drain, destroy, give the memory back
+
+A start that had to wait for a permit is decided anew when it gets one: a burst that one instance has
+meanwhile answered starts nothing more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+from faas.errors import CrashLoop, FaasError, NoRoom, StartFailed, Unavailable
+from faas.model import VersionId
+from faas.node.capacity import Capacity
+from faas.node.instance import Instance
+from faas.node.launcher import Launcher
+from faas.node.pool import Pool
+from faas.node.stems import Kind, Stems
+from faas.policy import backoff, eviction
+
+log = structlog.get_logger(__name__)
+
+ENGINE_STARTS = 2
+"""Container starts at once: an engine serialises most of the work, and more only slows each."""
+STEM_MEMORY = 256 * 1024 * 1024
+ROOM_S = 5.0
+"""Seconds callers of a function at zero wait for memory before they are told there is none."""
+DRAIN_S = 5.0
+"""Seconds an instance may take for its stop hooks."""
+
+
+class Starts:
+    """Holds the only references to start and stop tasks, and looks at each one's end."""
+
+    def __init__(self, launcher: Launcher, capacity: Capacity, *, stems: int) -> None:
+        self.pools: dict[VersionId, Pool] = {}
+        self._launcher = launcher
+        self._capacity = capacity
+        self._engine = asyncio.Semaphore(ENGINE_STARTS)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._claims: dict[str, int] = {}
+        self._starting = 0
+        self._delayed: set[VersionId] = set()
+        self._starved: set[VersionId] = set()
+        self.closing = False
+        self.stems = Stems(
+            size=stems,
+            launch=self._launch_stem,
+            destroy=self._destroy,
+            dead=self.dead,
+            busy=lambda: self._starting > 0,
+        )
+
+    # -- deciding ------------------------------------------------------------------------------------------
+
+    def check(self, pool: Pool) -> None:
+        """Raise what the last starts failed with while their back-off lasts and nothing is ready."""
+        if pool.retry_at <= asyncio.get_running_loop().time() or pool.ready or pool.last_error is None:
+            return
+        left_s = pool.retry_at - asyncio.get_running_loop().time()
+        last = pool.last_error
+        if isinstance(last, StartFailed) or not backoff.is_loop(pool.failures):
+            last.retry_after_s = left_s
+            raise last
+        raise CrashLoop(
+            f"{pool.label} failed {pool.failures} times in a row, last: {last.message}",
+            hint=last.hint or f"See `faas logs {pool.id.function}`; push a version that starts.",
+            retry_after_s=left_s,
+            extra=last.extra,
+        )
+
+    def need(self, pool: Pool) -> None:
+        """Start what is missing; safe to call often, it counts what is starting already."""
+        if self.closing:
+            return
+        loop = asyncio.get_running_loop()
+        wanted = pool.wants()
+        if not wanted.number:
+            return
+        wait_s = pool.retry_at - loop.time()
+        if wait_s > 0:
+            if pool.id not in self._delayed:
+                self._delayed.add(pool.id)
+                loop.call_later(wait_s, self._retry, pool)
+            return
+        for _ in range(wanted.number):
+            pool.starting += 1
+            self._spawn(self._start_needed(pool), f"start {pool.label}")
+
+    def _retry(self, pool: Pool) -> None:
+        self._delayed.discard(pool.id)
+        self.need(pool)
+
+    async def _start_needed(self, pool: Pool) -> None:
+        """One decided start. `pool.starting` counts it until the instance has joined or failed."""
+        try:
+            await self._start(pool, still_needed=True)
+        except FaasError as error:
+            self._start_failed(pool, error)
+        finally:
+            pool.starting -= 1
+            self.stems.poke()
+        if pool.waiting and pool.id not in self._starved:
+            self.need(pool)
+
+    def _start_failed(self, pool: Pool, error: FaasError) -> None:
+        if isinstance(error, NoRoom):
+            if pool.id not in self._starved:
+                self._starved.add(pool.id)
+                asyncio.get_running_loop().call_later(ROOM_S, self._give_up, pool, error)
+            return
+        pool.failed(error)
+        log.warning("instance did not start", version=pool.label, failures=pool.failures, error=error.message)
+        if not pool.ready and (not isinstance(error, Unavailable) or backoff.is_loop(pool.failures)):
+            pool.fail_waiters(error)
+
+    def _give_up(self, pool: Pool, error: NoRoom) -> None:
+        """Memory did not become free in time: those who still wait for a first instance are told so."""
+        if pool.id in self._starved and not pool.ready:
+            self._starved.discard(pool.id)
+            pool.fail_waiters(error)
+
+    def _feed_starved(self) -> None:
+        """Memory became free: pools that found none decide again."""
+        starved, self._starved = self._starved, set()
+        for id in starved:
+            if (pool := self.pools.get(id)) is not None:
+                self.need(pool)
+
+    # -- doing ---------------------------------------------------------------------------------------------
+
+    async def start(self, pool: Pool) -> Instance:
+        """Start one instance of `pool` now and return it ready. Raises the cause when that fails."""
+        pool.starting += 1
+        try:
+            instance = await self._start(pool, still_needed=False)
+        finally:
+            pool.starting -= 1
+            self.stems.poke()
+        assert instance is not None
+        return instance
+
+    async def _start(self, pool: Pool, *, still_needed: bool) -> Instance | None:
+        settings = pool.version.settings
+        kind = Kind(settings.runtime, settings.network)
+        self._starting += 1
+        try:
+            cell = self.stems.take(kind) if self._launcher.stem_fits(pool.version) else None
+            if cell is not None:
+                self._reclaim(cell.id, settings.memory, pool)
+            else:
+                async with self._engine:
+                    if still_needed and not self._still_needed(pool):
+                        return None
+                    cell = await self._launch_for(pool, kind)
+            try:
+                await self._launcher.specialise(cell, pool.function, pool.version)
+            except BaseException:
+                self._unclaim(cell.id)
+                raise
+        finally:
+            self._starting -= 1
+        if self.closing:
+            await self._destroy(cell)
+            raise Unavailable("this node is stopping")
+        pool.add(cell)
+        return cell
+
+    def _still_needed(self, pool: Pool) -> bool:
+        """Decide again without counting the one that asks."""
+        pool.starting -= 1
+        try:
+            return pool.wants().number > 0
+        finally:
+            pool.starting += 1
+
+    async def _launch_for(self, pool: Pool, kind: Kind) -> Instance:
+        memory = pool.version.settings.memory
+        self._make_room(memory, pool)
+        try:
+            instance = await self._launcher.launch(runtime=kind.runtime, network=kind.network, version=pool.version)
+        except BaseException:
+            self._capacity.give(memory)
+            raise
+        self._claims[instance.id] = memory
+        return instance
+
+    async def _launch_stem(self, kind: Kind) -> Instance:
+        if not self._capacity.take(STEM_MEMORY):
+            raise NoRoom("the node's memory is taken by instances")
+        try:
+            async with self._engine:
+                instance = await self._launcher.launch(runtime=kind.runtime, network=kind.network)
+        except BaseException:
+            self._capacity.give(STEM_MEMORY)
+            raise
+        self._claims[instance.id] = STEM_MEMORY
+        return instance
+
+    # -- memory --------------------------------------------------------------------------------------------
+
+    def _reclaim(self, id: str, memory: int, pool: Pool) -> None:
+        """A stem cell's claim becomes that of the function it turns into."""
+        self._unclaim(id)
+        self._make_room(memory, pool)
+        self._claims[id] = memory
+
+    def _unclaim(self, id: str) -> None:
+        size = self._claims.pop(id, 0)
+        self._capacity.give(size)
+        if size and self._starved:
+            asyncio.get_running_loop().call_soon(self._feed_starved)
+
+    def _make_room(self, memory: int, pool: Pool) -> None:
+        """Claim `memory`, evicting stem cells of other kinds and idle instances of other functions for it."""
+        if self._capacity.take(memory):
+            return
+        now = asyncio.get_running_loop().time()
+        idle = [one for other in self.pools.values() for one in other.idle(now)]
+        victims = eviction.to_evict(idle, memory - self._capacity.free, pool.label)
+        if victims:
+            self._evict(victims)
+        if not self._capacity.take(memory):
+            raise NoRoom(
+                f"no memory left on this node for {pool.label}: it needs {memory >> 20} MiB, "
+                f"{self._capacity.free >> 20} of {self._capacity.total >> 20} MiB are free",
+                hint="Add a node, raise `faas up --memory`, or lower the functions' `memory`.",
+                retry_after_s=1.0,
+            )
+
+    def _evict(self, ids: list[str]) -> None:
+        for pool in self.pools.values():
+            for id in ids:
+                instance = pool.instances.get(id)
+                if instance is not None:
+                    self._unclaim(id)
+                    instance.die(Unavailable("evicted: another function needed the memory"))
+
+    # -- ending --------------------------------------------------------------------------------------------
+
+    def dead(self, instance: Instance) -> None:
+        """An instance is gone: remove what is left of it."""
+        self._spawn(self._destroy(instance), f"destroy {instance.id}")
+
+    async def end(self, instance: Instance) -> None:
+        """Drain and destroy."""
+        await instance.drain(DRAIN_S)
+        instance.die(Unavailable("the instance was stopped"))
+        await self._destroy(instance)
+
+    async def _destroy(self, instance: Instance) -> None:
+        await self._launcher.destroy(instance)
+        self._unclaim(instance.id)
+
+    @property
+    def used(self) -> int:
+        """Bytes claimed by instances, stem cells included."""
+        return self._capacity.used
+
+    def tracks(self, id: str) -> bool:
+        """True while the instance holds memory: it runs, or is being started or removed."""
+        return id in self._claims
+
+    def _spawn(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a task of the pools failed; this is a defect", task=task.get_name(), exc_info=error)
+
+    async def close(self, limit_s: float) -> None:
+        """Wait for running starts and stops, at most `limit_s`, then cancel them."""
+        self.closing = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=limit_s)
+        for task in list(self._tasks):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, FaasError):
+                await task

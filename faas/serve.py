@@ -1,0 +1,237 @@
+"""The keystone: the one place that names concrete classes. `python -m faas.serve [flags]` is `faas up`.
+
+Whatever starts is a context manager on one exit stack; what started last stops first:
+
+    data directory lock > Redis > registry > driver > logs > pools > control API and gateway > heartbeat
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import structlog
+import uvloop
+from aiohttp import web
+
+from faas import __version__
+from faas.api.app import make_api
+from faas.api.services import Services
+from faas.assembly import cleaner, open_driver, probes
+from faas.bundles import BundleStore
+from faas.config import CONFIG_FILE, NodeConfig, load_config, read_flags
+from faas.control.catalog import Catalog
+from faas.control.code import Code
+from faas.control.functions import Functions
+from faas.control.invoke import Invoker
+from faas.control.push import Pushes
+from faas.control.secrets import Secrets
+from faas.control.tokens import Tokens, load_admin_token
+from faas.errors import FaasError, Unavailable
+from faas.gateway.app import add_calls, make_gateway
+from faas.gateway.handler import Gateway
+from faas.ids import new_id
+from faas.node.capacity import Capacity
+from faas.node.datadir import DataDir
+from faas.node.dispatcher import Dispatcher
+from faas.node.heartbeat import Heartbeat
+from faas.node.launcher import Launcher
+from faas.node.node import InstanceHooks, Node
+from faas.node.outgoing import Outgoing
+from faas.node.reaper import Reaper
+from faas.node.starts import Starts
+from faas.node.stems import Kind
+from faas.store.blobs import Blobs
+from faas.store.connection import connect
+from faas.store.embedded import EmbeddedRedis
+from faas.store.nodes import Nodes
+from faas.store.registry import Registry
+from faas.store.secrets import SecretBox, load_or_create_key
+from faas.telemetry import log as logs_of_node
+from faas.telemetry.logstore import LogStore
+from faas.telemetry.metrics import Metrics
+
+log = structlog.get_logger("faas")
+
+KEEP_ALIVE_S = 75.0
+HEADER_MAX = 16 * 1024
+"""Bytes in one header line, and in all of a request's head."""
+CLOSE_S = 10.0
+"""Seconds that closing may take after the drain."""
+DEFAULT_RUNTIME = "python3.11"
+
+
+async def serve(config: NodeConfig) -> None:
+    """Run a node until SIGTERM or SIGINT, then drain and stop.
+
+    Raises:
+        FaasError: it cannot start; the message names the setting or service and the fix.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        await _start(config, stack)
+        await stop.wait()
+        log.info("stopping: no new calls, running ones may end", limit_s=config.drain_s)
+
+
+async def _start(config: NodeConfig, stack: AsyncExitStack) -> None:
+    """Bring everything up, pushing each part's end onto `stack`, and print the line that says so."""
+    data = stack.enter_context(DataDir(Path(config.data_dir)))
+    node_id = data.node_id()
+    url = config.redis or (await stack.enter_async_context(EmbeddedRedis(data.root))).url
+    redis = await connect(url)
+    stack.push_async_callback(redis.aclose)
+    metrics = Metrics()
+    metrics.build.info({"version": __version__})
+    bundles = BundleStore(data.store)
+    logs = await stack.enter_async_context(LogStore(data.logs))
+    registry = Registry(redis, lambda: connect(url, blocking=True))
+    catalog = Catalog(registry)
+    await catalog.load()
+    driver = await open_driver(config, data, node_id, stack)
+    hooks = InstanceHooks(logs, driver)
+    code = Code(bundles, Blobs(redis))
+    box = SecretBox(load_or_create_key(data.root, config.secret_key, _path(config.secret_key_file)))
+    secrets = Secrets(catalog, registry, box)
+    launcher = Launcher(
+        node_id=node_id,
+        root=data.instances,
+        driver=driver,
+        bundles=bundles,
+        fetch=code.fetch,
+        secrets_of=secrets.open,
+        hooks=hooks,
+    )
+    capacity = Capacity(config.memory or int(_machine_memory() * 0.8))
+    starts = Starts(launcher, capacity, stems=config.stem_cells)
+    dispatcher = Dispatcher(starts)
+    node = Node(
+        id=node_id,
+        name=config.node_name or socket.gethostname(),
+        driver=driver,
+        dispatcher=dispatcher,
+        starts=starts,
+        capacity=capacity,
+    )
+    nodes = Nodes(redis)
+    asked = probes(redis, url, driver, nodes)
+    services = Services(
+        catalog=catalog,
+        code=code,
+        functions=Functions(catalog, registry, code),
+        pushes=Pushes(catalog, registry, code, node, driver.runtimes),
+        secrets=secrets,
+        logs=logs,
+        runner=node,
+        tokens=Tokens.with_admin(load_admin_token(data.root, _admin_token(config))),
+        metrics=metrics.registry,
+        probes=asked,
+        version=__version__,
+    )
+    invoker = Invoker(catalog, dispatcher, logs, metrics)
+    hooks.calls = Outgoing(invoker.call_from_function, lambda: new_id("c"))
+    stack.push_async_callback(starts.close, CLOSE_S)
+    await stack.enter_async_context(starts.stems)
+    starts.stems.use(Kind(DEFAULT_RUNTIME, "egress"))
+    await stack.enter_async_context(Reaper(node_id=node_id, dispatcher=dispatcher, starts=starts, driver=driver))
+    stack.push_async_callback(dispatcher.drain, config.drain_s)
+    stack.callback(catalog.subscribe(lambda snapshot: dispatcher.sync(snapshot.functions)))
+    dispatcher.sync(catalog.snapshot.functions)
+    await stack.enter_async_context(_beside(catalog.run(), "catalog"))
+    base = await _listen(config, services, invoker, stack)
+    node.url = base
+    await stack.enter_async_context(Heartbeat(nodes, node.node_info, cleaner(nodes, driver)))
+    print(f"ready {base}  driver={driver.name} isolation={driver.capabilities.isolation}  data={data.root}", flush=True)
+
+
+async def _listen(config: NodeConfig, services: Services, invoker: Invoker, stack: AsyncExitStack) -> str:
+    """Open the listeners; returns the URL for calls."""
+    api = make_api(services)
+    shared = config.listen.loopback
+    gateway = Gateway(invoker, services.tokens.authenticate, anonymous=shared, sandbox=shared)
+    if shared:
+        add_calls(api, gateway)
+        return await _site(api, config.listen.host, config.listen.port, stack)
+    await _site(api, config.admin_listen.host, config.admin_listen.port, stack)
+    return await _site(make_gateway(gateway), config.listen.host, config.listen.port, stack)
+
+
+async def _site(app: web.Application, host: str, port: int, stack: AsyncExitStack) -> str:
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        keepalive_timeout=KEEP_ALIVE_S,
+        handler_cancellation=True,
+        shutdown_timeout=CLOSE_S,
+        max_line_size=HEADER_MAX,
+        max_field_size=HEADER_MAX,
+    )
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    site = web.TCPSite(runner, host, port, backlog=1024)
+    try:
+        await site.start()
+    except OSError as cause:
+        raise Unavailable(
+            f"cannot listen on {host}:{port}: {cause.strerror}",
+            hint="Another program has the port: stop it, or give another with --listen.",
+        ) from cause
+    name, bound = runner.addresses[0][:2]
+    return f"http://[{name}]:{bound}" if ":" in name else f"http://{name}:{bound}"
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[None, None, None], name: str) -> AsyncIterator[None]:
+    """Run `work` beside the body."""
+    task = asyncio.create_task(work, name=name)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, FaasError):
+            await task
+
+
+def _admin_token(config: NodeConfig) -> str:
+    if config.admin_token_file:
+        return Path(config.admin_token_file).read_text().strip()
+    return str(config.admin_token)
+
+
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
+def _machine_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point. Returns the exit code."""
+    try:
+        text = Path(CONFIG_FILE).read_text() if os.path.exists(CONFIG_FILE) else None
+        config = load_config(read_flags(sys.argv[1:] if arguments is None else arguments), os.environ, text)
+        logs_of_node.configure(config.log_format, config.log_level)
+        uvloop.run(serve(config))
+    except FaasError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"  hint: {error.hint}", file=sys.stderr)
+        return 2 if error.fault == "caller" else 3
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -34,6 +34,7 @@ from faas.control.invoke import Invoker
 from faas.control.push import Pushes
 from faas.control.secrets import Secrets
 from faas.control.tokens import Tokens, load_admin_token
+from faas.drivers.api import Driver
 from faas.errors import FaasError, Unavailable
 from faas.gateway.app import add_calls, make_gateway
 from faas.gateway.handler import Gateway
@@ -115,16 +116,9 @@ async def _start(config: NodeConfig, stack: AsyncExitStack) -> None:
     capacity = Capacity(config.memory or int(_machine_memory() * 0.8))
     starts = Starts(launcher, capacity, stems=config.stem_cells)
     dispatcher = Dispatcher(starts)
-    node = Node(
-        id=node_id,
-        name=config.node_name or socket.gethostname(),
-        driver=driver,
-        dispatcher=dispatcher,
-        starts=starts,
-        capacity=capacity,
-    )
+    name = config.node_name or socket.gethostname()
+    node = Node(id=node_id, name=name, driver=driver, dispatcher=dispatcher, starts=starts, capacity=capacity)
     nodes = Nodes(redis)
-    asked = probes(redis, url, driver, nodes)
     services = Services(
         catalog=catalog,
         code=code,
@@ -135,16 +129,12 @@ async def _start(config: NodeConfig, stack: AsyncExitStack) -> None:
         runner=node,
         tokens=Tokens.with_admin(load_admin_token(data.root, _admin_token(config))),
         metrics=metrics.registry,
-        probes=asked,
+        probes=probes(redis, url, driver, nodes),
         version=__version__,
     )
     invoker = Invoker(catalog, dispatcher, logs, metrics)
     hooks.calls = Outgoing(invoker.call_from_function, lambda: new_id("c"))
-    stack.push_async_callback(starts.close, CLOSE_S)
-    await stack.enter_async_context(starts.stems)
-    starts.stems.use(Kind(DEFAULT_RUNTIME, "egress"))
-    await stack.enter_async_context(Reaper(node_id=node_id, dispatcher=dispatcher, starts=starts, driver=driver))
-    stack.push_async_callback(dispatcher.drain, config.drain_s)
+    await _run_pools(config, node, starts, driver, stack)
     stack.callback(catalog.subscribe(lambda snapshot: dispatcher.sync(snapshot.functions)))
     dispatcher.sync(catalog.snapshot.functions)
     await stack.enter_async_context(_beside(catalog.run(), "catalog"))
@@ -152,6 +142,14 @@ async def _start(config: NodeConfig, stack: AsyncExitStack) -> None:
     node.url = base
     await stack.enter_async_context(Heartbeat(nodes, node.node_info, cleaner(nodes, driver)))
     print(f"ready {base}  driver={driver.name} isolation={driver.capabilities.isolation}  data={data.root}", flush=True)
+
+
+async def _run_pools(config: NodeConfig, node: Node, starts: Starts, driver: Driver, stack: AsyncExitStack) -> None:
+    stack.push_async_callback(starts.close, CLOSE_S)
+    await stack.enter_async_context(starts.stems)
+    starts.stems.use(Kind(DEFAULT_RUNTIME, "egress"))
+    await stack.enter_async_context(Reaper(node_id=node.id, dispatcher=node.dispatcher, starts=starts, driver=driver))
+    stack.push_async_callback(node.dispatcher.drain, config.drain_s)
 
 
 async def _listen(config: NodeConfig, services: Services, invoker: Invoker, stack: AsyncExitStack) -> str:

@@ -4,56 +4,47 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from faas.errors import (
-    BadReply,
-    BadRequest,
-    CallerError,
     FaasError,
-    HandlerRaised,
     ProtocolError,
-    StartFailed,
-    all_errors,
 )
 from faas.node.call import BodyStream, Call, Reply
+from faas.node.failures import error_from
 from faas.wire import messages as m
 from faas.wire.limits import CHUNK_MAX, HEADERS_MAX, INLINE_MAX, WINDOW
 
-_CALLER_BY_STATUS = {cls.status: cls for cls in all_errors() if issubclass(cls, CallerError)}
 
+class Runner(Protocol):
+    """The instance an attempt runs in."""
 
-def error_from(detail: object) -> FaasError:
-    """The error an ERROR or INIT_FAILED frame describes. Every field is the instance's word: bounded, typed."""
-    if not isinstance(detail, dict):
-        raise ProtocolError("error is not a map")
-    kind, name = str(detail.get("kind", "raised")), str(detail.get("type", ""))[:200]
-    message, hint = str(detail.get("message", ""))[:8192], str(detail.get("hint", ""))[:1024]
-    extra: dict[str, Any] = {"type_name": name} if name else {}
-    if trace := detail.get("traceback"):
-        extra["traceback"] = str(trace)
-    if kind == "caller":
-        status = detail.get("status", 400)
-        return _CALLER_BY_STATUS.get(status if isinstance(status, int) else 400, BadRequest)(message, hint=hint)
-    text = f"{name}: {message}" if name else message
-    if kind == "start":
-        return StartFailed(text, hint=hint, extra=extra)
-    if kind == "reply":
-        return BadReply(message, hint=hint, extra=extra)
-    return HandlerRaised(text, hint=hint, extra=extra)
+    def ended(self, attempt: Attempt) -> None:
+        """Its last frame has come, or its instance is gone."""
+
+    def cancel(self, attempt: Attempt, reason: str) -> None:
+        """Ask the handler to stop."""
+
+    def overdue(self, attempt: Attempt) -> None:
+        """It should have ended."""
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What READY told."""
 
 
 class Attempt:
-    """Future of a reply, fed by frames. `release` runs once, when the instance says it is ready for more."""
+    """Future of a reply, fed by frames. `instance.ended` runs once, when the instance is ready for more."""
 
     __slots__ = (
         "_body",
-        "_release",
         "_send",
         "_sent",
         "_window",
+        "began",
         "ended",
         "future",
+        "instance",
         "reply",
         "stream",
         "timer",
@@ -61,14 +52,17 @@ class Attempt:
 
     def __init__(
         self,
+        instance: Runner,
         stream: int,
         send: Callable[[m.Message], None],
-        release: Callable[[Attempt], None],
+        began: float,
         future: asyncio.Future[Reply],
     ) -> None:
+        self.instance = instance
         self.stream = stream
         self._send = send
-        self._release = release
+        self.began = began
+        """The loop's time of its INVOKE, in seconds."""
         self.future = future
         self.reply: Reply | None = None
         self.ended = False
@@ -180,7 +174,7 @@ class Attempt:
             self._body = b""
             if self.timer is not None:
                 self.timer.cancel()
-            self._release(self)
+            self.instance.ended(self)
 
 
 def _check_head(status: object, headers: object) -> None:

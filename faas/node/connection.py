@@ -11,8 +11,24 @@ from pathlib import Path
 from typing import cast
 
 from faas.errors import ProtocolError
+from faas.wire import limits
+from faas.wire import messages as m
 from faas.wire.codec import Decoder, encode
 from faas.wire.messages import Message
+
+WELCOME = m.welcome(
+    limits.PROTOCOL,
+    {
+        "frame": limits.FRAME_MAX,
+        "inline": limits.INLINE_MAX,
+        "chunk": limits.CHUNK_MAX,
+        "window": limits.WINDOW,
+    },
+)
+
+
+EARLY_S = 1.0
+"""Seconds a data connection may wait for the news that its predecessor has ended."""
 
 OnMessage = Callable[[Message], None]
 OnClosed = Callable[[str], None]

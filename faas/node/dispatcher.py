@@ -44,36 +44,57 @@ class Dispatcher:
         """
         admitted = self._loop.time()
         pool = self.pool(function, version)
-        timeout_s = version.settings.timeout_s
         instance = pool.take() if not self.closing else None
-        if instance is not None:
-            reply = await self._attempt(pool, instance, call, admitted, timeout_s)
-            reply.version = version.number
-            return reply
-        instance, deadline, cold = await self._wait(pool, admitted, timeout_s)
-        begun = self._loop.time()
-        reply = await self._attempt(pool, instance, call, begun, deadline - begun)
-        reply.version = version.number
-        reply.cold = cold
-        waited_ms = (begun - admitted) * 1000
-        ready = pool.ready_since
-        reply.start_ms = (ready - admitted) * 1000 if cold and ready is not None and ready > admitted else 0.0
+        if instance is None:
+            return await self._run_later(pool, call, admitted)
+        attempt = self._begin(pool, instance, call, admitted, pool.version.settings.timeout_s)
+        return await self._answer(pool, attempt)
+
+    async def _run_later(self, pool: Pool, call: Call, admitted: float) -> Reply:
+        waiter = self._enqueue(pool, call, admitted)
+        limit_s = pool.version.settings.start_timeout_s if waiter.cold else waiter.timeout_s
+        waiter.timer = self._loop.call_at(admitted + limit_s, self._waited, pool, waiter)
+        try:
+            attempt = await waiter.future
+        except asyncio.CancelledError:
+            if waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None:
+                begun = waiter.future.result()
+                begun.instance.cancel(begun, "the caller went away")
+            raise
+        finally:
+            waiter.timer.cancel()
+        reply = await self._answer(pool, attempt)
+        waited_ms = (attempt.began - admitted) * 1000
+        if waiter.cold:
+            reply.cold = True
+            reply.start_ms = max(0.0, ((pool.ready_since or admitted) - admitted) * 1000)
         reply.queue_ms = max(0.0, waited_ms - reply.start_ms)
         return reply
 
-    async def _attempt(self, pool: Pool, instance: Instance, call: Call, begun: float, left_s: float) -> Reply:
-        attempt = instance.begin(call, int(left_s * 1000))
-        attempt.timer = self._loop.call_at(begun + left_s, self._deadline, pool, instance, attempt)
+    def _begin(self, pool: Pool, instance: Instance, call: Call, began: float, left_s: float) -> Attempt:
+        attempt = instance.begin(call, began, int(left_s * 1000))
+        attempt.timer = self._loop.call_at(began + left_s, self._deadline, pool, attempt)
+        return attempt
+
+    def _begin_waiter(self, pool: Pool, instance: Instance, waiter: Waiter) -> Attempt:
+        """Begin a call that waited, with what its one timeout has left."""
+        now = self._loop.time()
+        clock = max(waiter.admitted, pool.ready_since or now) if waiter.cold else waiter.admitted
+        return self._begin(pool, instance, waiter.call, now, max(0.001, clock + waiter.timeout_s - now))
+
+    async def _answer(self, pool: Pool, attempt: Attempt) -> Reply:
+        instance = attempt.instance
         try:
             reply = await attempt.future
         except asyncio.CancelledError:
             instance.cancel(attempt, "the caller went away")
             raise
+        reply.version = pool.version.number
         if reply.stream is not None:
             reply.abandon = lambda reason: instance.cancel(attempt, reason)
         return reply
 
-    def _deadline(self, pool: Pool, instance: Instance, attempt: Attempt) -> None:
+    def _deadline(self, pool: Pool, attempt: Attempt) -> None:
         """The answer is 504 now; the handler may still be at it, so its slot is taken back by force if need be."""
         if attempt.ended:
             return
@@ -84,43 +105,24 @@ class Dispatcher:
                 hint="Raise `timeout`, or do the work in an asynchronous call.",
             )
         )
-        if instance.info.get("mode") == "async":
-            instance.cancel(attempt, "deadline")
+        if attempt.instance.info.get("mode") == "async":
+            attempt.instance.cancel(attempt, "deadline")
         else:
-            instance.overdue(attempt)
+            attempt.instance.overdue(attempt)
 
-    async def _wait(self, pool: Pool, admitted: float, timeout_s: float) -> tuple[Instance, float, bool]:
-        """A slot, the deadline, and whether the wait was a cold start."""
-        cold = pool.ready == 0
-        waiter = self._enqueue(pool)
-        limit_s = pool.version.settings.start_timeout_s if cold else timeout_s
-        waiter.timer = self._loop.call_at(admitted + limit_s, self._waited, pool, waiter, timeout_s)
-        try:
-            instance = await waiter.future
-        except asyncio.CancelledError:
-            pool.leave(waiter)
-            raise
-        finally:
-            waiter.timer.cancel()
-        instance.reserved -= 1
-        began = max(admitted, pool.ready_since or admitted) if cold else admitted
-        return instance, began + timeout_s, cold
-
-    def _enqueue(self, pool: Pool) -> Waiter:
+    def _enqueue(self, pool: Pool, call: Call, admitted: float) -> Waiter:
         if self.closing:
-            raise Unavailable(
-                "this node is stopping", hint="Repeat the call: another node takes it.", retry_after_s=1.0
-            )
+            raise Unavailable("this node is stopping", hint="Repeat the call: another node takes it.", retry_after_s=1)
         self._starts.check(pool)
-        return pool.wait()
+        return pool.wait(call, admitted, pool.version.settings.timeout_s)
 
-    def _waited(self, pool: Pool, waiter: Waiter, timeout_s: float) -> None:
+    def _waited(self, pool: Pool, waiter: Waiter) -> None:
         """The waiter's time is up, unless the pool became ready meanwhile: then its clock began there."""
         if waiter.future.done():
             return
         ready = pool.ready_since
-        if ready is not None and ready + timeout_s > self._loop.time():
-            waiter.timer = self._loop.call_at(ready + timeout_s, self._waited, pool, waiter, timeout_s)
+        if waiter.cold and ready is not None and ready + waiter.timeout_s > self._loop.time():
+            waiter.timer = self._loop.call_at(ready + waiter.timeout_s, self._waited, pool, waiter)
             return
         settings = pool.version.settings
         if ready is None:
@@ -142,11 +144,19 @@ class Dispatcher:
         """The pool of this version, made at first use."""
         id = VersionId(function.app, function.name, version.number)
         pool = self.pools.get(id)
+        if pool is not None and pool.version is not version:
+            if pool.version.same_content(version):
+                pool.version = version
+            else:
+                # Removed and pushed again: the same number, other code.
+                self._drop(pool)
+                pool = None
         if pool is None:
             pool = Pool(
                 function,
                 version,
                 clock=self._loop.time,
+                begin=self._begin_waiter,
                 on_need=self._starts.need,
                 on_dead=self._starts.dead,
             )
@@ -154,6 +164,14 @@ class Dispatcher:
             pool.follow(function, self._loop.time())
             self._starts.need(pool)
         return pool
+
+    def _drop(self, pool: Pool) -> None:
+        """Give up a pool whose function is gone; calls in flight end as they may."""
+        del self.pools[pool.id]
+        pool.max = 0
+        pool.fail_waiters(NotFound(f"{pool.id.function} was removed"))
+        for instance in list(pool.instances.values()):
+            self._starts.retire(instance)
 
     async def prepare(self, function: Function, version: Version) -> Instance:
         """Make sure one instance of `version` is ready here, before an alias points at it.
@@ -167,12 +185,10 @@ class Dispatcher:
     def sync(self, functions: dict[str, Function]) -> None:
         """Follow the registry: limits of pools, versions no alias points at any more, removed functions."""
         now = self._loop.time()
-        for id, pool in list(self.pools.items()):
-            function = functions.get(id.function.key)
+        for pool in list(self.pools.values()):
+            function = functions.get(pool.id.function.key)
             if function is None:
-                pool.fail_waiters(NotFound(f"{id.function} was removed"))
-                pool.max = 0
-                pool.retired_at = now - RETIRED_S
+                self._drop(pool)
                 continue
             pool.follow(function, now)
             self._starts.need(pool)

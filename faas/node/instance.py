@@ -15,83 +15,19 @@ connection comes and goes with the child; each new child gets INIT again, for th
 from __future__ import annotations
 
 import asyncio
-import enum
-import signal
 import time
-from typing import Any, Protocol
+from typing import Any
 
 from faas.drivers.api import InstanceSpec
 from faas.errors import FaasError, InstanceDied, ProtocolError, Unavailable
 from faas.model import VersionId
-from faas.node.attempt import Attempt, error_from
+from faas.node.attempt import Attempt
 from faas.node.call import Call
-from faas.node.connection import Connection, close_listener
+from faas.node.connection import EARLY_S, WELCOME, Connection, close_listener
+from faas.node.failures import died, error_from
+from faas.node.lifecycle import MOVES, Hooks, Owner, State
 from faas.wire import limits
 from faas.wire import messages as m
-
-WELCOME = m.welcome(
-    limits.PROTOCOL,
-    {
-        "frame": limits.FRAME_MAX,
-        "inline": limits.INLINE_MAX,
-        "chunk": limits.CHUNK_MAX,
-        "window": limits.WINDOW,
-    },
-)
-
-
-EARLY_S = 1.0
-"""Seconds a data connection may wait for the news that its predecessor has ended."""
-
-
-class State(enum.Enum):
-    STARTING = "starting"
-    STEM = "stem"
-    LOADING = "loading"
-    READY = "ready"
-    RESTARTING = "restarting"
-    DRAINING = "draining"
-    DEAD = "dead"
-
-
-MOVES = {
-    State.STARTING: {State.STEM, State.DEAD},
-    State.STEM: {State.LOADING, State.RESTARTING, State.DEAD},
-    State.LOADING: {State.READY, State.RESTARTING, State.DEAD},
-    State.READY: {State.RESTARTING, State.DRAINING, State.DEAD},
-    State.RESTARTING: {State.STEM, State.LOADING, State.DEAD},
-    State.DRAINING: {State.DEAD},
-    State.DEAD: set(),
-}
-
-
-class Owner(Protocol):
-    """Who an instance reports to: the pool it works for, or the stem cells."""
-
-    def slot_free(self, instance: Instance) -> None:
-        """A call ended and the instance can take another."""
-
-    def unready(self, instance: Instance, error: FaasError) -> None:
-        """Its child died; it takes no calls until `reloaded`. May end the instance."""
-
-    def reloaded(self, instance: Instance) -> None:
-        """A new child has loaded the function."""
-
-    def dead(self, instance: Instance, error: FaasError) -> None:
-        """It is gone for good and has to be destroyed."""
-
-
-class Hooks(Protocol):
-    """What an instance needs from the node besides its owner."""
-
-    def log(self, instance: Instance, call: str, level: str, time_ms: int, text: str, fields: dict[str, Any]) -> None:
-        """The instance printed or logged a line."""
-
-    def lost(self, instance: Instance, reason: str) -> None:
-        """The supervisor is gone: find out why, then call `die`."""
-
-    def outgoing(self, instance: Instance, message: m.Message) -> None:
-        """A frame of a call that the instance opened (odd stream)."""
 
 
 class Instance:
@@ -116,8 +52,6 @@ class Instance:
         self.control: Connection | None = None
         self.data: Connection | None = None
         self.early: Connection | None = None
-        self.reserved = 0
-        """Slots promised to waiters who have not begun yet."""
         self.served = 0
         self.idle_since = time.monotonic()
         self.version_id: VersionId | None = None
@@ -148,7 +82,7 @@ class Instance:
         """Calls it can take now."""
         if not self.is_ready:
             return 0
-        return self.capacity - len(self.calls) - self.reserved
+        return self.capacity - len(self.calls)
 
     @property
     def is_ready(self) -> bool:
@@ -163,7 +97,7 @@ class Instance:
 
     @property
     def is_idle(self) -> bool:
-        return self.is_ready and not self.calls and not self.reserved
+        return self.is_ready and not self.calls
 
     # -- connections ---------------------------------------------------------------------------------------
 
@@ -334,18 +268,18 @@ class Instance:
 
     # -- calls ---------------------------------------------------------------------------------------------
 
-    def begin(self, call: Call, timeout_ms: int) -> Attempt:
-        """Start `call`. The caller has checked `room`."""
+    def begin(self, call: Call, now: float, timeout_ms: int) -> Attempt:
+        """Start `call`. The caller has checked `room`. now: the loop's time."""
         data = self.data
         assert data is not None
         stream = self._next_stream
         self._next_stream = stream + 2
-        attempt = Attempt(stream, data.send, self._ended, asyncio.get_running_loop().create_future())
+        attempt = Attempt(self, stream, data.send, now, asyncio.get_running_loop().create_future())
         self.calls[stream] = attempt
         attempt.begin(call, timeout_ms)
         return attempt
 
-    def _ended(self, attempt: Attempt) -> None:
+    def ended(self, attempt: Attempt) -> None:
         del self.calls[attempt.stream]
         self._overdue.discard(attempt.stream)
         self.served += 1
@@ -358,7 +292,7 @@ class Instance:
                 self.die(Unavailable("retired after a call that did not end"))
                 return
         if self.owner is not None and self.state is State.READY:
-            self.owner.slot_free(self)
+            self.owner.slot_free(self, asyncio.get_running_loop().time() - attempt.began)
 
     def cancel(self, attempt: Attempt, reason: str) -> None:
         """Ask the handler to stop; kill what does not within the grace."""
@@ -465,25 +399,3 @@ class Instance:
 
 def _ignore(_reason: str) -> None:
     return
-
-
-def died(cause: object) -> InstanceDied:
-    """InstanceDied from EXITED: out of memory, signal or exit code, in words."""
-    cause = cause if isinstance(cause, dict) else {}
-    code, signal_number = cause.get("code"), cause.get("signal")
-    detail = str(cause.get("detail", ""))[:500]
-    extra: dict[str, Any] = {"exit": {"code": code, "signal": signal_number, "oom": bool(cause.get("oom"))}}
-    if cause.get("oom"):
-        return InstanceDied("the instance ran out of memory", hint="Raise `memory` or use less.", extra=extra)
-    if isinstance(signal_number, int):
-        return InstanceDied(
-            f"the process was killed by signal {_signal_name(signal_number)} {detail}".strip(), extra=extra
-        )
-    return InstanceDied(f"the process exited with code {code} {detail}".strip(), extra=extra)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return f"{number} ({signal.Signals(number).name})"
-    except ValueError:
-        return str(number)

@@ -26,7 +26,8 @@ from faas.model import Function, Version, VersionId
 from faas.names import FunctionName
 from faas.node import mounts
 from faas.node.connection import close_listener, listen
-from faas.node.instance import Hooks, Instance
+from faas.node.instance import Instance
+from faas.node.lifecycle import Hooks
 
 log = structlog.get_logger(__name__)
 

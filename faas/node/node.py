@@ -17,7 +17,8 @@ from faas.model import Function, LogLine, NodeInfo, Version, VersionId
 from faas.names import FunctionName
 from faas.node.capacity import Capacity
 from faas.node.dispatcher import Dispatcher
-from faas.node.instance import Instance, died
+from faas.node.failures import died
+from faas.node.instance import Instance
 from faas.node.outgoing import Outgoing
 from faas.node.starts import Starts
 from faas.node.views import PoolView, Prepared

@@ -15,19 +15,30 @@ from collections.abc import Callable
 
 from faas.errors import FaasError, TooManyRequests
 from faas.model import Function, Version, VersionId
+from faas.node.attempt import Attempt
+from faas.node.call import Call
 from faas.node.instance import Instance
 from faas.policy import backoff, starting
 from faas.policy.eviction import Idle
 
+SERVICE_WEIGHT = 0.1
+"""Weight of the newest call in the smoothed service time."""
+
 
 class Waiter:
-    """Someone waiting for a slot. The future gives the instance with the slot already taken in its name."""
+    """A call waiting for a slot. The future gives its attempt, begun the moment the slot was free."""
 
-    __slots__ = ("future", "since", "timer")
+    __slots__ = ("admitted", "call", "cold", "future", "timeout_s", "timer")
 
-    def __init__(self, future: asyncio.Future[Instance], since: float) -> None:
+    def __init__(
+        self, call: Call, future: asyncio.Future[Attempt], admitted: float, timeout_s: float, cold: bool
+    ) -> None:
+        self.call = call
         self.future = future
-        self.since = since
+        self.admitted = admitted
+        self.timeout_s = timeout_s
+        self.cold = cold
+        """Nothing was ready when it came: its clock stands still until something is."""
         self.timer: asyncio.TimerHandle
 
 
@@ -40,6 +51,7 @@ class Pool:
         version: Version,
         *,
         clock: Callable[[], float],
+        begin: Callable[[Pool, Instance, Waiter], Attempt],
         on_need: Callable[[Pool], None],
         on_dead: Callable[[Instance], None],
     ) -> None:
@@ -61,8 +73,11 @@ class Pool:
         self.retired_at: float | None = None
         """When the last alias left this version; None while one points here."""
         self.slots = max(1, version.settings.concurrency)
+        self.service_s: float | None = None
+        """Seconds a call holds its slot, smoothed; None before the first has ended."""
         self._free: list[Instance] = []
         self._clock = clock
+        self._begin = begin
         self._on_need = on_need
         self._on_dead = on_dead
 
@@ -90,28 +105,31 @@ class Pool:
                 return instance
         return None
 
-    def slot_free(self, instance: Instance) -> None:
-        """A call ended, so this version works: the slot goes to the first waiter or on top of the stack."""
+    def slot_free(self, instance: Instance, seconds: float) -> None:
+        """A call ended after `seconds`, so this version works: the slot goes on. Part of `Owner`."""
         self.failures = 0
+        known = self.service_s
+        self.service_s = seconds if known is None else known + (seconds - known) * SERVICE_WEIGHT
         self.offer(instance)
 
     def offer(self, instance: Instance) -> None:
-        """Hand out the room of a ready instance."""
-        self._became_ready()
-        room = instance.room
-        while room > 0 and self.waiters:
-            waiter = self.waiters.popleft()
+        """Give the room of a ready instance to those who wait, the rest on top of the stack.
+
+        A waiting call begins here and now, not when its task wakes: the instance is never idle while someone waits.
+        """
+        if self.ready_since is None:
+            self.ready_since = self._clock()
+        waiters = self.waiters
+        while waiters and instance.room > 0:
+            waiter = waiters.popleft()
             if not waiter.future.done():
-                # The waiter begins its call in a later turn of the loop: hold the slot for it.
-                instance.reserved += 1
-                room -= 1
-                waiter.future.set_result(instance)
-        if room > 0 and instance not in self._free:
+                waiter.future.set_result(self._begin(self, instance, waiter))
+        if instance.room > 0 and instance not in self._free:
             self._free.append(instance)
 
     # -- waiting -------------------------------------------------------------------------------------------
 
-    def wait(self) -> Waiter:
+    def wait(self, call: Call, admitted: float, timeout_s: float) -> Waiter:
         """Join the queue. Raises TooManyRequests when it is full."""
         if len(self.waiters) >= self.waiting_max:
             self.waiters = deque(waiter for waiter in self.waiters if not waiter.future.done())
@@ -121,20 +139,12 @@ class Pool:
                 hint="Retry later, raise `max` or `waiting`, or call it asynchronously.",
                 retry_after_s=1.0,
             )
-        waiter = Waiter(asyncio.get_running_loop().create_future(), self._clock())
+        cold = self.ready_since is None
+        waiter = Waiter(call, asyncio.get_running_loop().create_future(), admitted, timeout_s, cold)
         self.waiters.append(waiter)
-        self._on_need(self)
+        if cold or not starting.drains_in_time(len(self.waiters), len(self.instances), self.slots, self.service_s):
+            self._on_need(self)
         return waiter
-
-    def leave(self, waiter: Waiter) -> None:
-        """A waiter gives up: a slot it was just given goes on to the next one."""
-        if waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None:
-            instance = waiter.future.result()
-            instance.reserved -= 1
-            if instance.room > 0:
-                self.offer(instance)
-        else:
-            waiter.future.cancel()
 
     def fail_waiters(self, error: FaasError) -> None:
         waiters, self.waiters = self.waiters, deque()
@@ -188,10 +198,6 @@ class Pool:
         if not self.ready:
             self.ready_since = None
 
-    def _became_ready(self) -> None:
-        if self.ready_since is None:
-            self.ready_since = self._clock()
-
     # -- what others ask -----------------------------------------------------------------------------------
 
     @property
@@ -218,8 +224,16 @@ class Pool:
                 slots=self.slots,
                 min=0 if self.retired_at is not None else self.min,
                 max=self.max,
+                service_s=self._service_now(),
             )
         )
+
+    def _service_now(self) -> float | None:
+        """The smoothed service time, or the age of the oldest running call if that is more already."""
+        begun = [attempt.began for one in self.instances.values() for attempt in one.calls.values()]
+        if not begun:
+            return self.service_s
+        return max(self.service_s or 0.0, self._clock() - min(begun))
 
     def idle(self, now: float) -> list[Idle]:
         """Its idle instances, for the reaper and for eviction."""

@@ -10,7 +10,7 @@ import structlog
 from faas.drivers.api import Driver
 from faas.errors import FaasError, InstanceDied
 from faas.node.dispatcher import RETIRED_S, Dispatcher
-from faas.node.instance import Instance, State
+from faas.node.lifecycle import State
 from faas.node.starts import Starts
 from faas.policy import eviction
 
@@ -35,19 +35,16 @@ class Reaper:
         self._driver = driver
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
-        self._ending: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Reaper:
         self._task = asyncio.create_task(self._run(), name="reaper")
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
-        tasks = [task for task in (self._task, *self._ending) if task is not None]
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with contextlib.suppress(asyncio.CancelledError, FaasError):
-                await task
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
 
     async def _run(self) -> None:
         ticks = 0
@@ -74,21 +71,10 @@ class Reaper:
             if pool.retired_at is not None:
                 limit_s = min(limit_s, max(0.0, pool.retired_at + RETIRED_S - now))
             for name in eviction.to_expire(pool.idle(now), limit_s):
-                self._end(pool.instances[name])
+                self._starts.retire(pool.instances[name])
             unused = not pool.instances and not pool.starting and not pool.waiters
             if retired and unused and pool.retry_at <= now and now - (pool.retired_at or now) > RETIRED_S:
                 del self._dispatcher.pools[id]
-
-    def _end(self, instance: Instance) -> None:
-        instance.retiring = True
-        task = asyncio.create_task(self._starts.end(instance), name=f"end {instance.id}")
-        self._ending.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._ending.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.warning("an idle instance did not end cleanly; the next look removes it", error=str(error))
 
     def ping(self) -> None:
         """Ask every supervisor for a sign of life; those silent for too long are ended."""

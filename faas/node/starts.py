@@ -24,7 +24,7 @@ from faas.node.instance import Instance
 from faas.node.launcher import Launcher
 from faas.node.pool import Pool
 from faas.node.stems import Kind, Stems
-from faas.policy import backoff, eviction
+from faas.policy import backoff, eviction, starting
 
 log = structlog.get_logger(__name__)
 
@@ -84,16 +84,21 @@ class Starts:
         loop = asyncio.get_running_loop()
         wanted = pool.wants()
         if not wanted.number:
+            if pool.waiters:
+                self._look_again(pool, starting.TARGET_WAIT_S)
             return
         wait_s = pool.retry_at - loop.time()
         if wait_s > 0:
-            if pool.id not in self._delayed:
-                self._delayed.add(pool.id)
-                loop.call_later(wait_s, self._retry, pool)
+            self._look_again(pool, wait_s)
             return
         for _ in range(wanted.number):
             pool.starting += 1
             self._spawn(self._start_needed(pool), f"start {pool.label}")
+
+    def _look_again(self, pool: Pool, after_s: float) -> None:
+        if pool.id not in self._delayed:
+            self._delayed.add(pool.id)
+            asyncio.get_running_loop().call_later(after_s, self._retry, pool)
 
     def _retry(self, pool: Pool) -> None:
         self._delayed.discard(pool.id)
@@ -249,6 +254,12 @@ class Starts:
     def dead(self, instance: Instance) -> None:
         """An instance is gone: remove what is left of it."""
         self._spawn(self._destroy(instance), f"destroy {instance.id}")
+
+    def retire(self, instance: Instance) -> None:
+        """No more calls; it ends when those it has are done."""
+        instance.retiring = True
+        if not instance.calls:
+            self._spawn(self.end(instance), f"end {instance.id}")
 
     async def end(self, instance: Instance) -> None:
         """Drain and destroy."""

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import structlog
 
 from faas.errors import FaasError
-from faas.node.instance import Instance, State
+from faas.node.instance import Instance
+from faas.node.lifecycle import State
 
 log = structlog.get_logger(__name__)
 
@@ -94,7 +95,7 @@ class Stems:
 
     # Owner ------------------------------------------------------------------------------------------------
 
-    def slot_free(self, instance: Instance) -> None:
+    def slot_free(self, instance: Instance, seconds: float) -> None:
         """Never: a stem cell runs no calls. Part of `Owner`."""
 
     def reloaded(self, instance: Instance) -> None:

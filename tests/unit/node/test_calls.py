@@ -80,17 +80,16 @@ async def test_errors_keep_kind_message_hint_and_traceback(room: Room) -> None:
 async def test_a_deadline_answers_at_once_and_frees_the_slot(room: Room) -> None:
     room.script.hang_on_calls = frozenset({1})
     function = room.function(timeout_s=0.05)
-    with pytest.raises(DeadlineExceeded, match="timeout of 0.05 s"):
+    with pytest.raises(DeadlineExceeded, match=r"timeout of 0\.05 s"):
         await room.call(function)
     assert (await room.call(function, b"next")).body == b"next"
 
 
 async def test_a_lone_sync_call_past_its_deadline_is_killed_and_replaced(room: Room) -> None:
     room.script.mode, room.script.deaf, room.script.hang_on_calls = "sync", True, frozenset({1})
-    function = room.function(timeout_s=0.05)
+    function = room.function(timeout_s=0.3)
     with pytest.raises(DeadlineExceeded):
         await room.call(function)
-    function = room.function(timeout_s=5)
     assert (await room.call(function, b"next")).body == b"next"
     assert room.driver.counts.started == 1, "the supervisor forks a new child: no new container"
     assert room.pool(function).failures == 0
@@ -104,18 +103,18 @@ async def test_a_threaded_call_past_its_deadline_lets_the_others_end_first(room:
         return b"done"
 
     room.script.on_call, room.script.mode, room.script.deaf = wait, "threads", True
-    short, long = room.function(concurrency=2, timeout_s=0.05), room.function(concurrency=2, timeout_s=30)
+    short = room.function(concurrency=2, timeout_s=0.3)
     hanging = asyncio.create_task(room.call(short, b"hang"))
     await wait_until(lambda: room.pool(short).in_flight == 1, 5, "it runs")
     instance = room.pool(short).take()
     assert instance is not None
-    other = instance.begin(_call(), 30_000).future
+    other = instance.begin(_call(), asyncio.get_running_loop().time(), 30_000).future
     with pytest.raises(DeadlineExceeded):
         await hanging
     assert room.pool(short).free == 0, "an instance with an overdue call takes no more"
     release.set()
     assert (await other).body == b"done"
-    assert (await room.call(long)).body == b"done"
+    assert (await room.call(short)).body == b"done"
     assert room.driver.counts.started == 2
 
 
@@ -191,17 +190,16 @@ async def test_a_child_that_dies_again_and_again_without_a_call_is_a_loop(room: 
 async def test_a_full_queue_is_429_with_retry_after(room: Room) -> None:
     room.script.hang_on_calls = frozenset({1})
     function = room.function(max=1, waiting=2, timeout_s=1)
-    calls = [asyncio.create_task(room.call(function)) for _ in range(3)]
+    calls = [asyncio.create_task(room.call(function))]
     await wait_until(lambda: room.pool(function).in_flight == 1, 5, "one runs")
-    waiting = asyncio.create_task(room.call(function))
-    await wait_until(lambda: room.pool(function).waiting >= 2, 5, "two wait")
+    calls += [asyncio.create_task(room.call(function)) for _ in range(2)]
+    await wait_until(lambda: room.pool(function).waiting == 2, 5, "two wait")
     with pytest.raises(TooManyRequests) as refused:
-        while True:
-            await room.call(function)
+        await room.call(function)
     assert refused.value.retry_after_s
-    for task in (*calls, waiting):
+    for task in calls:
         task.cancel()
-    await asyncio.gather(*calls, waiting, return_exceptions=True)
+    await asyncio.gather(*calls, return_exceptions=True)
 
 
 async def test_a_burst_on_zero_starts_no_more_than_max(room: Room) -> None:

@@ -107,7 +107,12 @@ async def test_a_replaced_version_stays_callable_and_then_goes(room: Room, monke
     pool = room.pool(old)
     assert pool.retired_at is not None
     monkeypatch.setattr("faas.node.reaper.RETIRED_S", 0.0)
-    await wait_until(lambda: (room.reaper.expire(), pool.id not in room.dispatcher.pools)[1], 5, "it is gone")
+
+    def gone() -> bool:
+        room.reaper.expire()
+        return pool.id not in room.dispatcher.pools
+
+    await wait_until(gone, 5, "it is gone")
 
 
 async def test_a_removed_function_ends_its_instances(room: Room) -> None:

@@ -10,7 +10,14 @@ from faas.policy.eviction import Idle, to_evict, to_expire
 
 small = st.integers(0, 200)
 counts = st.builds(
-    starting.Counts, waiting=small, ready=small, starting=small, slots=st.integers(1, 64), min=small, max=small
+    starting.Counts,
+    waiting=small,
+    ready=small,
+    starting=small,
+    slots=st.integers(1, 64),
+    min=small,
+    max=small,
+    service_s=st.none() | st.floats(1e-6, 100),
 )
 
 
@@ -21,8 +28,8 @@ def test_starts_stay_within_max_and_count_what_is_starting(c: starting.Counts) -
     assert decision.reason
     if decision.number:
         assert c.ready + c.starting + decision.number <= c.max
-        needed = max(-(-c.waiting // c.slots), c.min)
-        assert c.starting + decision.number <= needed
+        needed = max(c.waiting, c.min)
+        assert c.starting + decision.number <= needed + c.starting * (c.min > c.waiting)
 
 
 @given(counts)
@@ -30,6 +37,18 @@ def test_deciding_twice_starts_nothing_more(c: starting.Counts) -> None:
     first = starting.decide(c)
     after = c._replace(starting=c.starting + first.number)
     assert starting.decide(after).number == 0
+
+
+@given(counts)
+def test_a_queue_that_drains_in_time_starts_nothing(c: starting.Counts) -> None:
+    if c.min == 0 and starting.drains_in_time(c.waiting, c.ready, c.slots, c.service_s):
+        assert starting.decide(c).number == 0
+
+
+def test_thirty_two_quick_callers_share_one_instance_and_slow_ones_do_not() -> None:
+    quick = starting.Counts(31, ready=1, starting=0, slots=1, min=0, max=20, service_s=0.0002)
+    assert starting.decide(quick).number == 0
+    assert starting.decide(quick._replace(service_s=10.0)).number == 19
 
 
 @given(st.integers(0, 10_000))

@@ -1,0 +1,62 @@
+"""What an instance says of a failure, as errors of our tree. Every field is its word: bounded and typed here."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from faas.errors import (
+    BadReply,
+    BadRequest,
+    CallerError,
+    FaasError,
+    HandlerRaised,
+    InstanceDied,
+    ProtocolError,
+    StartFailed,
+    all_errors,
+)
+
+_CALLER_BY_STATUS = {cls.status: cls for cls in all_errors() if issubclass(cls, CallerError)}
+
+
+def error_from(detail: object) -> FaasError:
+    """The error an ERROR or INIT_FAILED frame describes. Every field is the instance's word: bounded, typed."""
+    if not isinstance(detail, dict):
+        raise ProtocolError("error is not a map")
+    kind, name = str(detail.get("kind", "raised")), str(detail.get("type", ""))[:200]
+    message, hint = str(detail.get("message", ""))[:8192], str(detail.get("hint", ""))[:1024]
+    extra: dict[str, Any] = {"type_name": name} if name else {}
+    if trace := detail.get("traceback"):
+        extra["traceback"] = str(trace)
+    if kind == "caller":
+        status = detail.get("status", 400)
+        return _CALLER_BY_STATUS.get(status if isinstance(status, int) else 400, BadRequest)(message, hint=hint)
+    text = f"{name}: {message}" if name else message
+    if kind == "start":
+        return StartFailed(text, hint=hint, extra=extra)
+    if kind == "reply":
+        return BadReply(message, hint=hint, extra=extra)
+    return HandlerRaised(text, hint=hint, extra=extra)
+
+
+def died(cause: object) -> InstanceDied:
+    """InstanceDied from EXITED: out of memory, signal or exit code, in words."""
+    cause = cause if isinstance(cause, dict) else {}
+    code, signal_number = cause.get("code"), cause.get("signal")
+    detail = str(cause.get("detail", ""))[:500]
+    extra: dict[str, Any] = {"exit": {"code": code, "signal": signal_number, "oom": bool(cause.get("oom"))}}
+    if cause.get("oom"):
+        return InstanceDied("the instance ran out of memory", hint="Raise `memory` or use less.", extra=extra)
+    if isinstance(signal_number, int):
+        return InstanceDied(
+            f"the process was killed by signal {_signal_name(signal_number)} {detail}".strip(), extra=extra
+        )
+    return InstanceDied(f"the process exited with code {code} {detail}".strip(), extra=extra)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return f"{number} ({signal.Signals(number).name})"
+    except ValueError:
+        return str(number)

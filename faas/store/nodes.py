@@ -39,16 +39,19 @@ class Nodes:
     async def alive(self) -> list[NodeInfo]:
         """Nodes whose heartbeat has not expired, by name."""
         with translated():
-            known = [field.decode() for field in await self._redis.hkeys(keys.NODES)]
+            known = await self._known()
             if not known:
                 return []
             found = await self._redis.mget([keys.node(id) for id in known])
         nodes = [msgspec.json.decode(data, type=NodeInfo) for data in found if data is not None]
         return sorted(nodes, key=lambda node: (node.name, node.id))
 
+    async def _known(self) -> list[str]:
+        return [str(field, "ascii") for field in await self._redis.hkeys(keys.NODES)]  # type: ignore[arg-type]
+
     async def dead(self) -> list[str]:
         """Ids of nodes that once were here and let their heartbeat expire."""
         alive = {node.id for node in await self.alive()}
         with translated():
-            known = [field.decode() for field in await self._redis.hkeys(keys.NODES)]
+            known = await self._known()
         return [id for id in known if id not in alive]

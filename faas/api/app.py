@@ -1,0 +1,195 @@
+"""The control API as an aiohttp application: the table's rows behind one guard.
+
+request -> guard -> who? -> which path? -> may they? -> body, query -> handler -> JSON
+             ^                                                            |
+             +--------------- every error as problem+json <---------------+
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from faas.api.checks import refuse_unknown_settings
+from faas.api.http import decode, decode_query, json_reply, peer, problem_reply, read_body, socket_host
+from faas.api.recent import Recent
+from faas.api.routes import all_routes
+from faas.api.services import Services
+from faas.api.table import PARAMETERS, Call, Route
+from faas.control.guesses import Guesses
+from faas.control.tokens import Principal, bearer, digest_of
+from faas.control.whole import to_its_end
+from faas.errors import (
+    BadRequest,
+    CallerError,
+    FaasError,
+    Forbidden,
+    Internal,
+    MethodNotAllowed,
+    NotFound,
+    TooLarge,
+    Unauthorized,
+    did_you_mean,
+)
+from faas.ids import new_id
+from faas.model import Push
+from faas.names import FunctionName
+
+_log = structlog.get_logger("faas.api")
+_ANYONE = Principal(name="anonymous", roles=frozenset())
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def make_api(services: Services) -> web.Application:
+    """The application. Shut it down to end its streams."""
+    routes = all_routes(services.version)
+    recent_redis, recent_driver = Recent(services.probes.redis), Recent(services.probes.driver)
+    services = replace(services, probes=replace(services.probes, redis=recent_redis, driver=recent_driver))
+    guesses = Guesses()
+    ending = asyncio.Event()
+    app = web.Application(middlewares=[_guard(routes)])
+    heads = {row.path for row in routes if row.method == "HEAD"}
+    for row in routes:
+        handler = _serve(row, services, guesses, ending)
+        app.router.add_route(row.method, row.path, handler)
+        if row.method == "GET" and row.path not in heads:
+            app.router.add_route("HEAD", row.path, handler)
+
+    async def end(_: web.Application) -> None:
+        ending.set()
+
+    async def close(_: web.Application) -> None:
+        await recent_redis.close()
+        await recent_driver.close()
+
+    app.on_shutdown.append(end)
+    app.on_cleanup.append(close)
+    return app
+
+
+def _serve(row: Route, services: Services, guesses: Guesses, ending: asyncio.Event) -> _Handler:
+    async def serve(request: web.Request) -> web.StreamResponse:
+        who = _authenticate(row, services, guesses, request)
+        path = {name: PARAMETERS[name].parse(text) for name, text in request.match_info.items()}
+        _authorise(row, who, path)
+        body = None if row.body is None else _body(row.body, await read_body(request, row.body_max))
+        call = Call(
+            services=services,
+            request=request,
+            who=who,
+            path=path,
+            query=None if row.query is None else decode_query(request, row.query),
+            body=body,
+            ending=ending,
+        )
+        if row.method in ("GET", "HEAD") or row.stream:
+            answer = await row.handler(call)
+        else:
+            # A client that leaves cancels its handler; a change that has begun is finished all the same.
+            answer = await to_its_end(row.handler(call))
+        return answer if isinstance(answer, web.StreamResponse) else json_reply(answer)
+
+    return serve
+
+
+def _authenticate(row: Route, services: Services, guesses: Guesses, request: web.Request) -> Principal:
+    """Who is asking. Raises Unauthorized, TooManyRequests."""
+    if row.role is None or (row.open_on_loopback and _is_loopback(socket_host(request))):
+        return _ANYONE
+    address, now = peer(request), time.monotonic()
+    guesses.check(address, now)
+    token = bearer(request.headers)
+    if not token:
+        raise Unauthorized(
+            "this needs a token",
+            hint="send `Authorization: Bearer TOKEN`; the first one is in the node's DATA_DIR/admin-token",
+        )
+    who = services.tokens.check(token)
+    if who is None:
+        guesses.wrong(address, digest_of(token), now)
+        raise Unauthorized("the token is unknown or has expired", hint="run: faas login URL")
+    return who
+
+
+def _authorise(row: Route, who: Principal, path: Mapping[str, Any]) -> None:
+    """Raises Forbidden."""
+    if row.role is None or who is _ANYONE:
+        return
+    name = path.get("name")
+    app = name.app if isinstance(name, FunctionName) else path.get("app")
+    if not who.may(row.role, app):
+        where = f" in app {app}" if app else ""
+        raise Forbidden(
+            f"{who.name} does not have the role {row.role}{where}", hint="ask an admin for a token that has it"
+        )
+
+
+def _body(kind: type, body: bytes) -> Any:
+    if kind is Push:
+        refuse_unknown_settings(body)
+    return decode(body, kind)
+
+
+def _is_loopback(host: str) -> bool:
+    """True for a listener that only this machine reaches, a unix socket included."""
+    try:
+        return not host or ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _guard(routes: tuple[Route, ...]) -> Any:
+    paths = sorted({row.path for row in routes})
+
+    @web.middleware
+    async def guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except FaasError as error:
+            return problem_reply(error)
+        except web.HTTPException as error:
+            return _translated(request, error, paths)
+        except Exception:
+            reference = new_id("err")
+            _log.exception(
+                "the control API failed on a request; its caller got a 500",
+                method=request.method,
+                path=request.path,
+                reference=reference,
+            )
+            broken = Internal(
+                "something went wrong inside the platform", hint=f"the node's log has the cause under {reference}"
+            )
+            return problem_reply(broken, call_id=reference)
+
+    return guard
+
+
+def _translated(request: web.Request, error: web.HTTPException, paths: list[str]) -> web.StreamResponse:
+    """aiohttp's own answers in our form."""
+    if error.status < 400:
+        return error
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = sorted(error.allowed_methods)
+        known: CallerError = MethodNotAllowed(
+            f"{request.path} does not take {request.method}; it takes {', '.join(allowed)}"
+        )
+        reply = problem_reply(known)
+        reply.headers["Allow"] = ", ".join(allowed)
+        return reply
+    if error.status == 404:
+        close = did_you_mean(request.path[:200], paths)
+        return problem_reply(
+            NotFound(f"there is no {request.path[:200]} here", hint=close or "GET /openapi.json lists every path")
+        )
+    if error.status == 413:
+        return problem_reply(TooLarge(f"the body is larger than {request.path} takes"))
+    return problem_reply(BadRequest(error.reason))

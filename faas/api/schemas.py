@@ -1,0 +1,176 @@
+"""What travels over the control API besides the structs of `faas.model`. OpenAPI is generated from these."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from faas.control.ports import PoolView
+from faas.control.secrets import SecretView
+from faas.model import NodeInfo, Scale
+
+State = Literal["ready", "cold", "crash_loop", "paused"]
+
+LOG_LINES_MAX = 10_000
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An error (RFC 9457). Some kinds add members: `traceback`, `call_id`."""
+
+    status: int
+    code: str
+    fault: Literal["caller", "function", "platform"]
+    type: str = ""
+    title: str = ""
+    detail: str = ""
+    hint: str = ""
+    call_id: str = ""
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """A function at a glance. Counts are of this node."""
+
+    name: str
+    app: str
+    function: str
+    live: int | None
+    """Version with the largest share of `live`; null before the first successful push."""
+    aliases: dict[str, dict[str, int]]
+    """Alias -> version -> percent."""
+    runtime: str
+    memory: int
+    min: int
+    max: int
+    instances: int
+    in_flight: int
+    waiting: int
+    url: str
+    created_at: float
+    updated_at: float
+    created_by: str
+    paused: str
+    state: State
+    public: bool
+
+
+class Detail(View, frozen=True, kw_only=True):
+    """A function in full. `settings` is the readable form, without defaults."""
+
+    settings: dict[str, Any]
+    scale: Scale
+    code: str
+    deps: str
+    pools: list[PoolView]
+
+
+class FunctionList(msgspec.Struct, frozen=True):
+    functions: list[View]
+
+
+class VersionView(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of a function's history. `settings` is the readable form, without defaults."""
+
+    number: int
+    created_at: float
+    created_by: str
+    code: str
+    deps: str
+    settings: dict[str, Any]
+    aliases: list[str]
+
+
+class VersionList(msgspec.Struct, frozen=True):
+    versions: list[VersionView]
+
+
+class ScaleBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Instances by hand; null: what the version says."""
+
+    min: int | None = None
+    max: int | None = None
+
+
+class RollbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Version to go back to; null: the one before the live one."""
+
+    to: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
+class Moved(msgspec.Struct, frozen=True, rename={"from_": "from"}):
+    """Versions `live` moved between."""
+
+    from_: int
+    to: int
+
+
+class WeightsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Version -> percent, summing to 100."""
+
+    weights: dict[int, int]
+
+
+class SecretBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    value: str
+
+
+class SecretList(msgspec.Struct, frozen=True):
+    secrets: list[SecretView]
+
+
+class RuntimeList(msgspec.Struct, frozen=True):
+    runtimes: list[str]
+
+
+class NodeList(msgspec.Struct, frozen=True):
+    nodes: list[NodeInfo]
+
+
+class RedisStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How the node's Redis is. `finding` says what is wrong and the fix; empty when all is well."""
+
+    url: str
+    ok: bool
+    durable: bool
+    finding: str = ""
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """The node that answers, and what it sees."""
+
+    node: NodeInfo
+    redis: RedisStatus
+    functions: int
+    instances: dict[str, int]
+    version: str
+
+
+class Health(msgspec.Struct, frozen=True):
+    ok: bool
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether this node should get calls; `problems` says per part what is wrong."""
+
+    ready: bool
+    problems: dict[str, str] = {}
+
+
+class AppQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    app: str = ""
+    """Only this app's."""
+
+
+class LogQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    call: str = ""
+    """Only lines of this call."""
+    since_ms: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Only lines since then, Unix milliseconds."""
+    limit: Annotated[int, msgspec.Meta(ge=0, le=LOG_LINES_MAX)] = 1000
+    """At most so many stored lines, the newest ones."""
+    level: str = ""
+    """Only lines of this level and worse; `stdout` and `stderr`: only those."""
+    grep: str = ""
+    """Only lines that contain this text."""
+    follow: bool = False
+    """Go on with new lines; a blank line every 15 s says that the stream is alive."""

@@ -1,0 +1,101 @@
+"""What a row of the API's table is. The rows are in `faas/api/routes.py`; server and OpenAPI both read them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from faas.api.services import Services
+from faas.control.code import check_sha
+from faas.control.secrets import check_secret
+from faas.control.tokens import Principal, Role
+from faas.errors import FaasError
+from faas.names import FunctionName, check_alias, check_app, parse_function
+
+JSON_MAX = 256 * 1024
+"""Largest JSON body of most routes, in bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request to a handler: checked, authorised and decoded."""
+
+    services: Services
+    request: web.Request
+    who: Principal
+    path: Mapping[str, Any]
+    """Path parameters as their parsers gave them."""
+    query: Any = None
+    body: Any = None
+    ending: asyncio.Event
+    """Set when the node stops: streams end."""
+
+    @property
+    def function(self) -> FunctionName:
+        """The function in the path."""
+        name: FunctionName = self.path["name"]
+        return name
+
+    @property
+    def app(self) -> str:
+        """The app in the path."""
+        app: str = self.path["app"]
+        return app
+
+
+Handler = Callable[[Call], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """A path parameter: how it is read, and what documentation says."""
+
+    parse: Callable[[str], Any]
+    doc: str
+
+
+PARAMETERS: Mapping[str, Parameter] = {
+    "name": Parameter(parse=parse_function, doc="Function as NAME or NAME.APP."),
+    "app": Parameter(parse=check_app, doc="App; functions without one are in `default`."),
+    "alias": Parameter(parse=check_alias, doc="Alias, such as `live` or `canary`."),
+    "secret": Parameter(parse=check_secret, doc="Name of a secret, written like an environment variable."),
+    "sha": Parameter(parse=check_sha, doc="sha256 of a bundle's content, in hex."),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One row: a method and a path, who may use it, what goes in and out.
+
+    `handler` returns a struct, None (204) or a whole response. `reply` is what documentation promises;
+    with `stream` it is one line of NDJSON.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    role: Role | None
+    """None: open to everyone."""
+    open_on_loopback: bool = False
+    """No token needed on a listener only this machine can reach."""
+    query: type | None = None
+    body: type | None = None
+    body_max: int = JSON_MAX
+    raw: bool = False
+    """The body is bytes of at most `body_max`, which the handler reads."""
+    reply: type | None = None
+    text: str = ""
+    """Media type of a reply that is not JSON."""
+    stream: bool = False
+    errors: tuple[type[FaasError], ...] = ()
+    """Besides those that every route may give."""
+
+    @property
+    def id(self) -> str:
+        """Unique name of the operation, such as `set_alias`."""
+        return self.handler.__name__ + ("_head" if self.method == "HEAD" else "")

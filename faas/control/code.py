@@ -1,0 +1,74 @@
+"""Code bundles between their two homes: unpacked on this node's disk, packed in Redis for the other nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+from faas.archive import verify
+from faas.bundles import BundleStore
+from faas.errors import Invalid, Unavailable
+from faas.store.blobs import BLOB_MAX, Blobs
+
+_SHA = re.compile(r"[0-9a-f]{64}")
+UPLOAD_MAX = 64 * 1024 * 1024
+"""Largest packed bundle taken, in bytes."""
+FETCHES_AT_ONCE = 4
+
+
+def check_sha(text: str) -> str:
+    """`text` itself. Raises Invalid."""
+    if not _SHA.fullmatch(text):
+        raise Invalid(f'"{text[:80]}" is not a bundle: expected a sha256 in 64 lower-case hex digits')
+    return text
+
+
+class Code:
+    """Stores bundles and brings them to this node."""
+
+    def __init__(self, bundles: BundleStore, blobs: Blobs) -> None:
+        self._bundles = bundles
+        self._blobs = blobs
+        # Unpacking takes memory and a core. Uploads go one by one, however many people push; what a start
+        # waits for does not queue behind them.
+        self._uploads = asyncio.Lock()
+        self._fetches = asyncio.Semaphore(FETCHES_AT_ONCE)
+
+    async def has(self, sha: str) -> bool:
+        """True when this node has it or can fetch it."""
+        return await self._local(sha) or await self._blobs.exists(sha)
+
+    async def store(self, sha: str, data: bytes) -> None:
+        """Keep an uploaded bundle. To repeat it is harmless.
+
+        Redis first: what is on this node's disk is then also within reach of the others.
+
+        Raises:
+            Invalid: it is not an archive, breaks a rule for archives, or is not what `sha` names.
+        """
+        if await self._local(sha):
+            return
+        async with self._uploads:
+            await asyncio.to_thread(verify, data, sha)
+            if len(data) <= BLOB_MAX:
+                await self._blobs.put(sha, data)
+            await asyncio.to_thread(self._bundles.add, sha, data)
+
+    async def ensure(self, sha: str) -> bool:
+        """Bring it to this node's disk; False when nobody has it."""
+        if await self._local(sha):
+            return True
+        async with self._fetches:
+            data = await self._blobs.get(sha)
+            if data is None:
+                return False
+            await asyncio.to_thread(self._bundles.add, sha, data)
+            return True
+
+    async def fetch(self, sha: str) -> None:
+        """Bring it to this node's disk. Raises Unavailable when nobody has it."""
+        if not await self.ensure(sha):
+            raise Unavailable(f"the bundle {sha[:12]} is not on any node", hint="Push the function again.")
+
+    async def _local(self, sha: str) -> bool:
+        return await asyncio.to_thread(self._bundles.has, sha)

@@ -1,0 +1,1 @@
+"""What the platform keeps in Redis, and the Redis it brings along. See README.md."""

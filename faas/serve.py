@@ -160,6 +160,11 @@ async def _listen(config: NodeConfig, services: Services, invoker: Invoker, stac
     if shared:
         add_calls(api, gateway)
         return await _site(api, config.listen.host, config.listen.port, stack)
+    # The operator's door answers calls too, so that one URL serves the whole command line.
+    add_calls(
+        api,
+        Gateway(invoker, services.tokens.authenticate, anonymous=config.admin_listen.loopback, sandbox=True),
+    )
     await _site(api, config.admin_listen.host, config.admin_listen.port, stack)
     return await _site(make_gateway(gateway), config.listen.host, config.listen.port, stack)
 

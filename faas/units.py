@@ -23,7 +23,8 @@ def parse_duration(value: object) -> float:
         text = value.strip().lower()
         parts = _DURATION_PART.findall(text)
         if parts and "".join(number + unit for number, unit in parts) == text:
-            return float(sum(float(number) * _DURATION_UNITS[unit] for number, unit in parts))
+            # Whole microseconds: 43ms is 0.043, not 0.043000000000000003.
+            return round(sum(float(number) * _DURATION_UNITS[unit] for number, unit in parts), 6)
         try:
             value = float(text)
         except ValueError:

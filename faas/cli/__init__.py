@@ -1,0 +1,1 @@
+"""The `faas` command. Only click is imported before a command is chosen."""

@@ -1,0 +1,1 @@
+"""One module a family of commands, imported when one of them is used."""

@@ -1,0 +1,197 @@
+"""The control API and the data plane as async Python: one method an endpoint.
+
+async with Client("http://127.0.0.1:8080", token) as client:
+    await client.function("hello")
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from faas.errors import FaasError, Unavailable
+from faas.model import LogLine, Push, PushEvent
+from faas.sdk.http import VERSION_HINT, Http
+
+PUSH_IDLE_S = 3700.0
+"""Longest silence in a push: an instance may take `start_timeout`, at most an hour, to start."""
+FOLLOW_IDLE_S = 60.0
+"""Longest silence in followed logs; the node sends an empty line every 15 seconds."""
+UPLOAD_S = 600.0
+
+View = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a function answered. `problem` is set when the platform answered in its place."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    chunks: AsyncIterator[bytes]
+    problem: FaasError | None
+
+    def header(self, name: str) -> str:
+        """The first header of that name, whatever its case; empty when there is none."""
+        return next((value for key, value in self.headers if key.lower() == name.lower()), "")
+
+
+class Client(Http):
+    """Every method raises FaasError: what the node said, or Unavailable when it cannot be reached."""
+
+    async def status(self) -> View:
+        """The node: `node`, `redis`, `functions`, `instances`, `version`."""
+        return await self._view("GET", "/v1/status")
+
+    async def nodes(self) -> list[View]:
+        """Every node of the cluster."""
+        return await self._list("/v1/nodes", "nodes")
+
+    async def runtimes(self) -> list[View]:
+        """The runtimes this node can start."""
+        return await self._list("/v1/runtimes", "runtimes")
+
+    async def functions(self, app: str = "") -> list[View]:
+        """All functions, or those of `app`."""
+        return await self._list("/v1/functions" + _query(app=app), "functions")
+
+    async def function(self, name: str) -> View:
+        """One function with settings, scale and pools."""
+        return await self._view("GET", _function(name))
+
+    async def remove(self, name: str) -> None:
+        """Delete a function with all its versions and aliases."""
+        await self.json("DELETE", _function(name))
+
+    async def scale(self, name: str, minimum: int | None, maximum: int | None) -> Any:
+        """Set the scale by hand; None leaves that bound to the version."""
+        return await self.json("PUT", _function(name, "scale"), {"min": minimum, "max": maximum})
+
+    async def unscale(self, name: str) -> Any:
+        """Clear the scale set by hand."""
+        return await self.json("DELETE", _function(name, "scale"))
+
+    async def versions(self, name: str) -> list[View]:
+        """Every version kept, with the aliases that point to it."""
+        return await self._list(_function(name, "versions"), "versions")
+
+    async def rollback(self, name: str, to: int | None = None) -> View:
+        """Move `live` back to version `to`, or to the one before; answers `from` and `to`."""
+        return await self._view("POST", _function(name, "rollback"), {"to": to})
+
+    async def set_alias(self, name: str, alias: str, weights: Mapping[int, int]) -> Any:
+        """Point an alias at versions by percent."""
+        document = {"weights": {str(number): percent for number, percent in weights.items()}}
+        return await self.json("PUT", _function(name, "aliases", alias), document)
+
+    async def delete_alias(self, name: str, alias: str) -> None:
+        """Remove an alias other than `live`."""
+        await self.json("DELETE", _function(name, "aliases", alias))
+
+    async def logs(
+        self,
+        name: str,
+        *,
+        call: str = "",
+        since_ms: int = 0,
+        limit: int = 1000,
+        level: str = "",
+        grep: str = "",
+        follow: bool = False,
+    ) -> AsyncIterator[LogLine]:
+        """Lines of a function's log, oldest first; with `follow` without end.
+
+        Args:
+            since_ms: Unix milliseconds; earlier lines are left out.
+            limit: most lines of the past.
+            level: least level; grep: text the line holds.
+        """
+        query = _query(
+            call=call, since_ms=since_ms or "", limit=limit, level=level, grep=grep, follow="1" if follow else ""
+        )
+        async for line in self.lines("GET", _function(name, "logs") + query, idle_s=FOLLOW_IDLE_S):
+            yield self.decode(line, LogLine)
+
+    async def has_bundle(self, digest: str) -> bool:
+        """Whether the node's cluster has this bundle."""
+        async with self.open("HEAD", "/v1/bundles/" + quote(digest, safe="")) as response:
+            if response.status != 404:
+                await self.check(response)
+            return response.status != 404
+
+    async def put_bundle(self, digest: str, data: bytes) -> None:
+        """Store an archive made by `faas.archive.pack` under its digest."""
+        path, headers = "/v1/bundles/" + quote(digest, safe=""), {"Content-Type": "application/octet-stream"}
+        async with self.open("PUT", path, headers=headers, body=data, total_s=UPLOAD_S) as response:
+            await self.check(response)
+
+    async def push(self, app: str, push: Push) -> AsyncIterator[PushEvent]:
+        """Push functions to `app`; events as they happen. The last one is `done` or `failed`."""
+        path = f"/v1/apps/{quote(app, safe='')}/push"
+        async for line in self.lines("POST", path, push, idle_s=PUSH_IDLE_S):
+            yield self.decode(line, PushEvent)
+
+    async def secrets(self, app: str = "") -> list[View]:
+        """Names of secrets, never values."""
+        return await self._list("/v1/secrets" + _query(app=app), "secrets")
+
+    async def set_secret(self, app: str, name: str, value: str) -> None:
+        """Store a secret."""
+        await self.json("PUT", f"/v1/secrets/{quote(app, safe='')}/{quote(name, safe='')}", {"value": value})
+
+    async def delete_secret(self, app: str, name: str) -> None:
+        """Remove a secret."""
+        await self.json("DELETE", f"/v1/secrets/{quote(app, safe='')}/{quote(name, safe='')}")
+
+    @asynccontextmanager
+    async def invoke(
+        self,
+        target: str,
+        *,
+        method: str = "POST",
+        path: str = "",
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> AsyncIterator[Reply]:
+        """Call a function and stream its reply; the node bounds the time by the function's `timeout`.
+
+        Args:
+            target: `NAME[.APP][@VERSION|@ALIAS]`.
+            path: what follows the name, percent-encoded, with a query if any; starts with `/` or `?`.
+        """
+        address = "/function/" + quote(target, safe="@.") + path
+        async with self.open(method, address, headers=headers, body=body, total_s=None) as response:
+            ours = "Proxy-Status" in response.headers and response.content_type == "application/problem+json"
+            yield Reply(
+                response.status,
+                tuple(response.headers.items()),
+                response.content.iter_any(),
+                await self.error_of(response) if ours else None,
+            )
+
+    async def _view(self, method: str, path: str, document: Any = None) -> View:
+        """An answer that must be a JSON object."""
+        view = await self.json(method, path, document)
+        if not isinstance(view, dict):
+            raise Unavailable(f"{self.url}{path} did not answer with a JSON object", hint=VERSION_HINT)
+        return view
+
+    async def _list(self, path: str, key: str) -> list[View]:
+        """The list under `key` of an answer."""
+        found = (await self._view("GET", path)).get(key)
+        if not isinstance(found, list):
+            raise Unavailable(f'{self.url}{path} answered without "{key}"', hint=VERSION_HINT)
+        return found
+
+
+def _function(name: str, *rest: str) -> str:
+    return "/v1/functions/" + "/".join(quote(part, safe="") for part in (name, *rest))
+
+
+def _query(**values: object) -> str:
+    """`?a=1&b=2` of the values that are not empty."""
+    given = {key: value for key, value in values.items() if value != ""}
+    return "?" + urlencode(given) if given else ""

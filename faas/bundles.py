@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from faas.archive import DEFAULT_LIMITS, Digester, File, Limits, unpack
@@ -106,6 +107,35 @@ class BundleStore:
             return
         except OSError as cause:
             raise _unwritable(self.root, cause) from cause
+
+    def touch(self, sha: str) -> bool:
+        """Say that a bundle is wanted, so that `remove_idle` spares it; False when it is not on this node."""
+        try:
+            os.utime(self.root / check_digest(sha))
+        except FileNotFoundError:
+            return False
+        except OSError as cause:
+            raise _unwritable(self.root, cause) from cause
+        return True
+
+    def idle(self, before: float) -> list[str]:
+        """Digests that were neither added nor touched since `before` (Unix seconds), sorted."""
+        return [sha for sha in self.all() if self._untouched(sha, before)]
+
+    def remove_idle(self, shas: Iterable[str], before: float) -> int:
+        """Remove these, except those added or touched since `before`. Returns how many went."""
+        removed = 0
+        for sha in shas:
+            if self._untouched(sha, before):
+                self.remove(sha)
+                removed += 1
+        return removed
+
+    def _untouched(self, sha: str, before: float) -> bool:
+        try:
+            return (self.root / sha).stat().st_mtime <= before
+        except OSError:
+            return False
 
     def all(self) -> list[str]:
         """Digests of every complete bundle, sorted."""

@@ -81,6 +81,8 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     latest: int = 0
     """Highest version number given out."""
     scale: Scale = Scale()
+    was_live: tuple[int, ...] = ()
+    """Versions that `live` mostly pointed to before, the latest last, each once: the way back."""
     paused: str = ""
     """Reason the function does not take calls; empty: it does."""
     rev: int = 0

@@ -2,7 +2,9 @@
 
 Whatever starts is a context manager on one exit stack; what started last stops first:
 
-    data directory lock > Redis > registry > driver > logs > pools > control API and gateway > heartbeat
+    data directory lock > Redis > registry > driver > logs > pools > control API and gateway > heartbeat > doors open
+
+Stopping therefore begins with shut doors, then calls that run may end, then the cluster is told, then the rest.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import sys
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 import uvloop
@@ -35,10 +38,11 @@ from faas.control.push import Pushes
 from faas.control.secrets import Secrets
 from faas.control.tokens import Tokens, load_admin_token
 from faas.drivers.api import Driver
-from faas.errors import FaasError, Unavailable
+from faas.errors import FaasError, Invalid, Unavailable
 from faas.gateway.app import add_calls, make_gateway
 from faas.gateway.handler import Gateway
 from faas.ids import new_id
+from faas.kinds import Address
 from faas.node.capacity import Capacity
 from faas.node.datadir import DataDir
 from faas.node.dispatcher import Dispatcher
@@ -112,6 +116,7 @@ async def _start(config: NodeConfig, stack: AsyncExitStack) -> None:
         fetch=code.fetch,
         secrets_of=secrets.open,
         hooks=hooks,
+        view=stack.enter_context(data.view(mountable=driver.capabilities.mounts)),
     )
     capacity = Capacity(config.memory or int(_machine_memory() * 0.8))
     starts = Starts(launcher, capacity, stems=config.stem_cells)
@@ -138,9 +143,11 @@ async def _start(config: NodeConfig, stack: AsyncExitStack) -> None:
     stack.callback(catalog.subscribe(lambda snapshot: dispatcher.sync(snapshot.functions)))
     dispatcher.sync(catalog.snapshot.functions)
     await stack.enter_async_context(_beside(catalog.run(), "catalog"))
-    base = await _listen(config, services, invoker, stack)
-    node.url = base
+    doors = await _listen(config, services, invoker, stack)
+    node.url = base = doors[-1].url
     await stack.enter_async_context(Heartbeat(nodes, node.node_info, cleaner(nodes, driver)))
+    stack.push_async_callback(dispatcher.drain, config.drain_s)
+    stack.push_async_callback(_shut, doors)
     print(f"ready {base}  driver={driver.name} isolation={driver.capabilities.isolation}  data={data.root}", flush=True)
 
 
@@ -149,27 +156,34 @@ async def _run_pools(config: NodeConfig, node: Node, starts: Starts, driver: Dri
     await stack.enter_async_context(starts.stems)
     starts.stems.use(Kind(DEFAULT_RUNTIME, "egress"))
     await stack.enter_async_context(Reaper(node_id=node.id, dispatcher=node.dispatcher, starts=starts, driver=driver))
-    stack.push_async_callback(node.dispatcher.drain, config.drain_s)
+    stack.push_async_callback(node.dispatcher.drain, 0)  # of a start that did not come to its end
 
 
-async def _listen(config: NodeConfig, services: Services, invoker: Invoker, stack: AsyncExitStack) -> str:
-    """Open the listeners; returns the URL for calls."""
+class _Door(NamedTuple):
+    site: web.TCPSite
+    url: str
+
+
+async def _listen(config: NodeConfig, services: Services, invoker: Invoker, stack: AsyncExitStack) -> list[_Door]:
+    """Open the listeners; the last one takes calls from outside."""
     api = make_api(services)
     shared = config.listen.loopback
     gateway = Gateway(invoker, services.tokens.authenticate, anonymous=shared, sandbox=shared)
     if shared:
         add_calls(api, gateway)
-        return await _site(api, config.listen.host, config.listen.port, stack)
+        return [await _site(api, config.listen, "--listen", stack)]
     # The operator's door answers calls too, so that one URL serves the whole command line.
     add_calls(
         api,
         Gateway(invoker, services.tokens.authenticate, anonymous=config.admin_listen.loopback, sandbox=True),
     )
-    await _site(api, config.admin_listen.host, config.admin_listen.port, stack)
-    return await _site(make_gateway(gateway), config.listen.host, config.listen.port, stack)
+    return [
+        await _site(api, config.admin_listen, "--admin-listen", stack),
+        await _site(make_gateway(gateway), config.listen, "--listen", stack),
+    ]
 
 
-async def _site(app: web.Application, host: str, port: int, stack: AsyncExitStack) -> str:
+async def _site(app: web.Application, address: Address, flag: str, stack: AsyncExitStack) -> _Door:
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -181,16 +195,22 @@ async def _site(app: web.Application, host: str, port: int, stack: AsyncExitStac
     )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    site = web.TCPSite(runner, host, port, backlog=1024)
+    site = web.TCPSite(runner, address.host, address.port, backlog=1024)
     try:
         await site.start()
     except OSError as cause:
         raise Unavailable(
-            f"cannot listen on {host}:{port}: {cause.strerror}",
-            hint="Another program has the port: stop it, or give another with --listen.",
+            f"cannot listen on {address}: {os.strerror(cause.errno) if cause.errno else cause}",
+            hint=f"If another program has the port, stop it or give another with {flag} HOST:PORT.",
         ) from cause
-    name, bound = runner.addresses[0][:2]
-    return f"http://[{name}]:{bound}" if ":" in name else f"http://{name}:{bound}"
+    name, port = runner.addresses[0][:2]
+    return _Door(site, f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}")
+
+
+async def _shut(doors: Sequence[_Door]) -> None:
+    """Take no new connections; those that stand get their answers."""
+    for door in doors:
+        await door.site.stop()
 
 
 @asynccontextmanager
@@ -206,9 +226,18 @@ async def _beside(work: Coroutine[None, None, None], name: str) -> AsyncIterator
 
 
 def _admin_token(config: NodeConfig) -> str:
-    if config.admin_token_file:
-        return Path(config.admin_token_file).read_text().strip()
-    return str(config.admin_token)
+    if not config.admin_token_file:
+        return str(config.admin_token)
+    try:
+        token = Path(config.admin_token_file).read_text().strip()
+    except (OSError, UnicodeDecodeError) as cause:
+        raise Invalid(
+            f"cannot read the admin token from {config.admin_token_file}: {getattr(cause, 'strerror', None) or cause}",
+            hint="Name a file that holds it, or leave --admin-token-file out: DATA_DIR/admin-token is made.",
+        ) from cause
+    if not token:
+        raise Invalid(f"{config.admin_token_file} is empty", hint="Make a token with: openssl rand -hex 32")
+    return token
 
 
 def _path(text: str) -> Path | None:

@@ -16,7 +16,8 @@ from faas.api.table import Call
 from faas.control.code import UPLOAD_MAX
 from faas.control.secrets import SecretView
 from faas.errors import NotFound
-from faas.model import LogLine, Push
+from faas.model import LogLine, Push, PushEvent, Version
+from faas.names import FunctionName, parse_function
 
 
 async def has_bundle(call: Call) -> None:
@@ -28,6 +29,7 @@ async def has_bundle(call: Call) -> None:
 
 async def put_bundle(call: Call) -> None:
     """Take an archive, if it is what its name says."""
+    call.notes.detail = call.path["sha"][:12]
     data = await read_body(call.request, UPLOAD_MAX)
     await call.services.code.store(call.path["sha"], data)
 
@@ -35,8 +37,32 @@ async def put_bundle(call: Call) -> None:
 async def push(call: Call) -> web.StreamResponse:
     """Push, and report as it goes."""
     wanted: Push = call.body
-    events = call.services.pushes.run(call.app, wanted, call.who.name)
-    return await stream_lines(call.request, events, call.ending)
+    return await stream_lines(call.request, _noted(call, wanted), call.ending)
+
+
+async def _noted(call: Call, wanted: Push) -> AsyncGenerator[PushEvent, None]:
+    """The push's events; what has gone live and how it ended is noted for the audit trail."""
+    notes, app = call.notes, call.app
+    notes.detail = f"alias {wanted.alias}"
+    notes.outcome = "cancelled"
+    notes.touched.update({FunctionName(app, item.name): (0, 0) for item in wanted.functions})
+    before = {name: live.number for name in notes.touched if (live := _live(call, name))}
+    async with aclosing(call.services.pushes.run(app, wanted, call.who.name)) as events:
+        async for event in events:
+            if event.phase in ("live", "preview", "unchanged"):
+                name = parse_function(event.function)
+                notes.touched[name] = (before.get(name, 0), event.version)
+            elif event.phase == "done":
+                notes.outcome = "ok"
+            elif event.phase == "failed":
+                notes.outcome = str((event.error or {}).get("code", "internal"))
+                notes.detail += f": {event.message}"
+            yield event
+
+
+def _live(call: Call, name: FunctionName) -> Version | None:
+    function = call.services.catalog.peek(name)
+    return function.live() if function else None
 
 
 async def list_secrets(call: Call) -> SecretList:
@@ -49,12 +75,14 @@ async def list_secrets(call: Call) -> SecretList:
 
 async def set_secret(call: Call) -> SecretView:
     """Create or replace."""
+    call.notes.detail = call.path["secret"]
     body: SecretBody = call.body
     return await call.services.secrets.set(call.app, call.path["secret"], body.value)
 
 
 async def delete_secret(call: Call) -> None:
     """Remove."""
+    call.notes.detail = call.path["secret"]
     await call.services.secrets.remove(call.app, call.path["secret"])
 
 

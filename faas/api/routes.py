@@ -5,15 +5,19 @@ from __future__ import annotations
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from faas.api import deploy, functions, system
+from faas.api.access import ACCESS
+from faas.api.apps import APPS
 from faas.api.openapi import openapi
 from faas.api.schemas import (
     AppQuery,
     Detail,
+    DiffQuery,
     FunctionList,
     Health,
     LogQuery,
     Moved,
     NodeList,
+    PauseBody,
     Ready,
     RollbackBody,
     RuntimeList,
@@ -26,6 +30,7 @@ from faas.api.schemas import (
 )
 from faas.api.table import Route
 from faas.control.code import UPLOAD_MAX
+from faas.control.diff import Diff
 from faas.control.secrets import SecretView
 from faas.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
 from faas.model import LogLine, Push, PushEvent
@@ -59,6 +64,7 @@ _SYSTEM = (
         summary="Metrics of this node for Prometheus",
         role="read",
         open_on_loopback=True,
+        whole=True,
         text=CONTENT_TYPE_LATEST.partition(";")[0],
     ),
     Route(
@@ -146,10 +152,39 @@ _FUNCTIONS = (
         errors=(NotFound, Invalid, Unavailable),
     ),
     Route(
+        method="GET",
+        path=f"{_FUNCTION}/diff",
+        handler=functions.diff,
+        summary="Compare two versions: settings, files, lines",
+        role="read",
+        query=DiffQuery,
+        reply=Diff,
+        errors=(NotFound, Invalid, Conflict, Unavailable),
+    ),
+    Route(
+        method="POST",
+        path=f"{_FUNCTION}/pause",
+        handler=functions.pause,
+        summary="Refuse calls with 503 and a reason; queued work stays",
+        role="deploy",
+        body=PauseBody,
+        reply=Detail,
+        errors=_CHANGE,
+    ),
+    Route(
+        method="POST",
+        path=f"{_FUNCTION}/resume",
+        handler=functions.resume,
+        summary="Take calls again",
+        role="deploy",
+        reply=Detail,
+        errors=_CHANGE,
+    ),
+    Route(
         method="POST",
         path=f"{_FUNCTION}/rollback",
         handler=functions.rollback,
-        summary="Move live back to an earlier version",
+        summary="Move live back to the version that was live before, or to a given one",
         role="deploy",
         body=RollbackBody,
         reply=Moved,
@@ -249,7 +284,7 @@ _DEPLOY = (
     ),
 )
 
-_ROWS = _SYSTEM + _FUNCTIONS + _DEPLOY
+_ROWS = _SYSTEM + _FUNCTIONS + APPS + _DEPLOY + ACCESS
 
 
 def all_routes(version: str) -> tuple[Route, ...]:

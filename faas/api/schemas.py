@@ -6,13 +6,17 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from faas.control.access import LIFE_MAX_S, TokenView
+from faas.control.diff import Changes
 from faas.control.ports import PoolView
 from faas.control.secrets import SecretView
+from faas.control.tokens import Role
 from faas.model import NodeInfo, Scale
 
 State = Literal["ready", "cold", "crash_loop", "paused"]
 
 LOG_LINES_MAX = 10_000
+AUDIT_MAX = 10_000
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -69,7 +73,10 @@ class FunctionList(msgspec.Struct, frozen=True):
 
 
 class VersionView(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of a function's history. `settings` is the readable form, without defaults."""
+    """One entry of a function's history. `settings` is the readable form, without defaults.
+
+    `changes` is against the entry before; null: there is none before.
+    """
 
     number: int
     created_at: float
@@ -78,6 +85,7 @@ class VersionView(msgspec.Struct, frozen=True, kw_only=True):
     deps: str
     settings: dict[str, Any]
     aliases: list[str]
+    changes: Changes | None
 
 
 class VersionList(msgspec.Struct, frozen=True):
@@ -92,7 +100,7 @@ class ScaleBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RollbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Version to go back to; null: the one before the live one."""
+    """Version to go back to; null: the one that was live before."""
 
     to: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
@@ -102,6 +110,65 @@ class Moved(msgspec.Struct, frozen=True, rename={"from_": "from"}):
 
     from_: int
     to: int
+
+
+class Rolled(msgspec.Struct, frozen=True):
+    """What a rollback of many functions did. `stayed`: nothing of them was live before."""
+
+    moved: dict[str, Moved]
+    stayed: list[str]
+
+
+class PauseBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why calls are refused; callers read it. Empty: who paused it."""
+
+    reason: str = ""
+
+
+class AppView(msgspec.Struct, frozen=True, kw_only=True):
+    """An app at a glance. Counts of instances and calls are of this node."""
+
+    name: str
+    functions: int
+    paused: int
+    """Functions of it that take no calls."""
+    secrets: int
+    instances: int
+    in_flight: int
+    waiting: int
+    updated_at: float
+    """Unix seconds of the last change to one of its functions; 0 when there are none."""
+
+
+class AppList(msgspec.Struct, frozen=True):
+    apps: list[AppView]
+
+
+class AppDetail(msgspec.Struct, frozen=True):
+    app: AppView
+    functions: list[View]
+
+
+class AppScaleBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Scale of every function by hand: bounds, of which null ones stay, or a factor for both."""
+
+    min: int | None = None
+    max: int | None = None
+    by: float | None = None
+
+
+class TokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A token to make. `apps` null: all that the maker has."""
+
+    name: str
+    roles: list[Role]
+    apps: list[str] | None = None
+    expires_s: Annotated[float, msgspec.Meta(gt=0, le=LIFE_MAX_S)] | None = None
+    """Seconds until it expires; null: as long as the maker's own."""
+
+
+class TokenList(msgspec.Struct, frozen=True):
+    tokens: list[TokenView]
 
 
 class WeightsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -159,6 +226,24 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
 class AppQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     app: str = ""
     """Only this app's."""
+
+
+class DiffQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "from"}):
+    """Versions to compare; 0: the one that was live before, and the live one."""
+
+    from_: Annotated[int, msgspec.Meta(ge=0)] = 0
+    to: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class AuditQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    function: str = ""
+    """Only changes of this function, as NAME or NAME.APP."""
+    app: str = ""
+    """Only changes in this app."""
+    limit: Annotated[int, msgspec.Meta(ge=0, le=AUDIT_MAX)] = 100
+    """At most so many entries of the past, the newest ones."""
+    follow: bool = False
+    """Go on with new entries; a blank line every 15 s says that the stream is alive."""
 
 
 class LogQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

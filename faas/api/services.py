@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
 
 from faas.api.schemas import RedisStatus
+from faas.control.access import Access
+from faas.control.apps import Apps
+from faas.control.audit import Audit
 from faas.control.catalog import Catalog
 from faas.control.code import Code
 from faas.control.functions import Functions
+from faas.control.guesses import Guesses
 from faas.control.ports import Runner
 from faas.control.push import Pushes
 from faas.control.secrets import Secrets
@@ -46,3 +50,8 @@ class Services:
     metrics: CollectorRegistry
     probes: Probes
     version: str
+    apps: Apps
+    access: Access
+    audit: Audit
+    guesses: Guesses = field(default_factory=Guesses)
+    """Shared with the data plane, so that an address has one allowance."""

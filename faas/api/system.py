@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections import Counter
+from collections.abc import Awaitable, Iterable
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -12,6 +13,7 @@ from faas.api.http import json_reply
 from faas.api.schemas import Health, NodeList, Ready, RedisStatus, RuntimeList, Status
 from faas.api.table import Call
 from faas.errors import FaasError
+from faas.names import FunctionName
 
 PROBE_S = 3.0
 """Longest wait for an answer about health: no answer is an answer."""
@@ -37,6 +39,7 @@ async def readyz(call: Call) -> web.Response:
 async def status(call: Call) -> Status:
     """The node, its Redis and its instances."""
     services = call.services
+    seen = [f.id for f in services.catalog.snapshot.functions.values() if call.who.sees(f.app)]
     try:
         async with asyncio.timeout(PROBE_S):
             redis = await services.probes.redis()
@@ -47,10 +50,19 @@ async def status(call: Call) -> Status:
     return Status(
         node=services.runner.node_info(),
         redis=redis,
-        functions=len(services.catalog.snapshot.functions),
-        instances=services.runner.totals(),
+        functions=len(seen),
+        instances=services.runner.totals() if call.who.apps is None else _instances(call, seen),
         version=services.version,
     )
+
+
+def _instances(call: Call, functions: Iterable[FunctionName]) -> dict[str, int]:
+    """Instances by state, of these functions only."""
+    totals: Counter[str] = Counter()
+    for name in functions:
+        for pool in call.services.runner.pools(name):
+            totals.update(pool.states)
+    return dict(totals)
 
 
 async def list_nodes(call: Call) -> NodeList:

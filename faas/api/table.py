@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -14,10 +14,21 @@ from faas.control.code import check_sha
 from faas.control.secrets import check_secret
 from faas.control.tokens import Principal, Role
 from faas.errors import FaasError
-from faas.names import FunctionName, check_alias, check_app, parse_function
+from faas.names import FunctionName, check_alias, check_app, check_name, parse_function
 
 JSON_MAX = 256 * 1024
 """Largest JSON body of most routes, in bytes."""
+
+
+@dataclass(slots=True)
+class Notes:
+    """What a handler that changes something says about it for the audit trail."""
+
+    touched: dict[FunctionName, tuple[int, int]] = field(default_factory=dict)
+    """Functions, and the versions they moved between; 0: none."""
+    detail: str = ""
+    outcome: str = "ok"
+    """For handlers that report an error in their stream: its code."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +44,7 @@ class Call:
     body: Any = None
     ending: asyncio.Event
     """Set when the node stops: streams end."""
+    notes: Notes = field(default_factory=Notes)
 
     @property
     def function(self) -> FunctionName:
@@ -62,6 +74,7 @@ PARAMETERS: Mapping[str, Parameter] = {
     "name": Parameter(parse=parse_function, doc="Function as NAME or NAME.APP."),
     "app": Parameter(parse=check_app, doc="App; functions without one are in `default`."),
     "alias": Parameter(parse=check_alias, doc="Alias, such as `live` or `canary`."),
+    "token": Parameter(parse=lambda text: check_name(text, "token"), doc="A token's name, or its id."),
     "secret": Parameter(parse=check_secret, doc="Name of a secret, written like an environment variable."),
     "sha": Parameter(parse=check_sha, doc="sha256 of a bundle's content, in hex."),
 }
@@ -83,6 +96,8 @@ class Route:
     """None: open to everyone."""
     open_on_loopback: bool = False
     """No token needed on a listener only this machine can reach."""
+    whole: bool = False
+    """It is about all apps at once: a token limited to some gets 403."""
     query: type | None = None
     body: type | None = None
     body_max: int = JSON_MAX
@@ -96,6 +111,16 @@ class Route:
     """Besides those that every route may give."""
 
     @property
+    def verb(self) -> str:
+        """What it does, as the audit trail calls it."""
+        return self.handler.__name__
+
+    @property
+    def changes(self) -> bool:
+        """True when the audit trail keeps its calls."""
+        return self.method not in ("GET", "HEAD")
+
+    @property
     def id(self) -> str:
         """Unique name of the operation, such as `set_alias`."""
-        return self.handler.__name__ + ("_head" if self.method == "HEAD" else "")
+        return self.verb + ("_head" if self.method == "HEAD" else "")

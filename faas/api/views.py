@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec import structs
 
-from faas.api.schemas import Detail, State, VersionView, View
+from faas.api.schemas import AppView, Detail, State, VersionView, View
+from faas.control.diff import changes
 from faas.control.functions import bounds
 from faas.control.ports import PoolView, Runner
 from faas.model import Function, Version
@@ -54,8 +55,23 @@ def detail(function: Function, runner: Runner) -> Detail:
     )
 
 
-def versions(function: Function, history: Iterable[Version]) -> list[VersionView]:
-    """A function's history, each version with the aliases that point to it."""
+def app_view(name: str, functions: Sequence[Function], secrets: int, runner: Runner) -> AppView:
+    """An app at a glance."""
+    pools = [pool for function in functions for pool in runner.pools(function.id)]
+    return AppView(
+        name=name,
+        functions=len(functions),
+        paused=sum(bool(function.paused) for function in functions),
+        secrets=secrets,
+        instances=sum(sum(pool.states.values()) for pool in pools),
+        in_flight=sum(pool.in_flight for pool in pools),
+        waiting=sum(pool.waiting for pool in pools),
+        updated_at=max((function.updated_at for function in functions), default=0.0),
+    )
+
+
+def versions(function: Function, history: Sequence[Version]) -> list[VersionView]:
+    """A function's history, newest first, each version with the aliases that point to it."""
     return [
         VersionView(
             number=version.number,
@@ -65,8 +81,9 @@ def versions(function: Function, history: Iterable[Version]) -> list[VersionView
             deps=version.deps,
             settings=show_settings(version.settings),
             aliases=sorted(alias for alias, weights in function.aliases.items() if version.number in weights),
+            changes=None if before is None else changes(before, version),
         )
-        for version in history
+        for version, before in zip(history, (*history[1:], None), strict=True)
     ]
 
 

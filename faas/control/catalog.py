@@ -172,10 +172,7 @@ class Catalog:
         if version is None and 1 <= number <= function.latest:
             version = await self._registry.version(name, number)
         if version is None:
-            raise NotFound(
-                f"{name} has no version {number}; the highest number given out is {function.latest}",
-                hint=f"list them with: faas versions {name}",
-            )
+            raise no_version(function, number)
         self._versions[_Key(name, function.created_at, number)] = version
         if len(self._versions) > VERSIONS_CACHED:
             self._versions.popitem(last=False)
@@ -220,6 +217,17 @@ def pick(weights: dict[int, int], draw: float) -> int:
     return number
 
 
+def no_version(function: Function, number: int) -> NotFound:
+    """The error for a version that is not in the history, and why it may not be."""
+    name = function.id
+    hint = f"list them with: faas versions {name}"
+    if not 1 <= number <= function.latest:
+        return NotFound(f"{name} has no version {number}; the highest number given out is {function.latest}", hint=hint)
+    return NotFound(
+        f"{name} has no version {number} any more: it was removed as old, or it never became ready", hint=hint
+    )
+
+
 def _no_alias(function: Function, alias: str) -> NotFound:
     if alias == LIVE:
         return NotFound(
@@ -229,7 +237,7 @@ def _no_alias(function: Function, alias: str) -> NotFound:
     known = ", ".join(sorted(function.aliases)) or "none"
     return NotFound(
         f'{function.id} has no alias "{alias}"; it has: {known}',
-        hint=did_you_mean(alias, function.aliases),
+        hint=did_you_mean(alias, function.aliases) or f"make one with: faas push PATH --alias {alias}",
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Collection
+from pathlib import Path
 
 from faas.archive import verify
 from faas.bundles import BundleStore
@@ -35,8 +37,14 @@ class Code:
         self._fetches = asyncio.Semaphore(FETCHES_AT_ONCE)
 
     async def has(self, sha: str) -> bool:
-        """True when this node has it or can fetch it."""
-        return await self._local(sha) or await self._blobs.exists(sha)
+        """True when the cluster knows it and this node has it or can fetch it.
+
+        A copy left on this node's disk is not enough: the other nodes could not get it. To ask keeps the
+        collector away for a while, as an upload does.
+        """
+        if sha not in await self._blobs.touch([sha]):
+            return False
+        return await self._touch(sha) or await self._blobs.exists(sha)
 
     async def store(self, sha: str, data: bytes) -> None:
         """Keep an uploaded bundle. To repeat it is harmless.
@@ -46,13 +54,22 @@ class Code:
         Raises:
             Invalid: it is not an archive, breaks a rule for archives, or is not what `sha` names.
         """
-        if await self._local(sha):
+        if await self.has(sha) and await self._local(sha):
             return
         async with self._uploads:
             await asyncio.to_thread(verify, data, sha)
             if len(data) <= BLOB_MAX:
                 await self._blobs.put(sha, data)
+            else:
+                await self._blobs.note(sha)
             await asyncio.to_thread(self._bundles.add, sha, data)
+            await self._touch(sha)
+
+    async def claim(self, shas: Collection[str]) -> list[str]:
+        """Bring bundles here and keep the collector away from them for a while. Returns those nobody has."""
+        await self._blobs.touch(shas)
+        absent = await asyncio.to_thread(lambda: [sha for sha in sorted(shas) if not self._bundles.touch(sha)])
+        return [sha for sha in absent if not await self.ensure(sha)]
 
     async def ensure(self, sha: str) -> bool:
         """Bring it to this node's disk; False when nobody has it."""
@@ -69,6 +86,14 @@ class Code:
         """Bring it to this node's disk. Raises Unavailable when nobody has it."""
         if not await self.ensure(sha):
             raise Unavailable(f"the bundle {sha[:12]} is not on any node", hint="Push the function again.")
+
+    async def folder(self, sha: str) -> Path:
+        """Its directory on this node, for reading. Raises Unavailable when nobody has it."""
+        await self.fetch(sha)
+        return self._bundles.path(sha)
+
+    async def _touch(self, sha: str) -> bool:
+        return await asyncio.to_thread(self._bundles.touch, sha)
 
     async def _local(self, sha: str) -> bool:
         return await asyncio.to_thread(self._bundles.has, sha)

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from msgspec.structs import replace
 
 from faas.control.catalog import Catalog
 from faas.control.code import Code
+from faas.control.editor import Edit, Editor
+from faas.control.live import point, unpoint, way_back
+from faas.control.runnable import Runnable
 from faas.errors import Conflict, Invalid, NotFound
 from faas.model import Function, Scale, Version
 from faas.names import LIVE, FunctionName
-from faas.store.registry import Registry, Snapshot
+from faas.store.registry import Registry
 
-TRIES = 10
-"""Times a change is computed anew because someone else changed the record in between."""
 INSTANCES_MAX = 10_000
 """Highest `min` and `max`, the same as in a version's settings."""
 ALIASES_MAX = 100
 """Most aliases of one function."""
-
-Edit = Callable[[Function], Awaitable[Function]]
+REASON_MAX = 200
+"""Most characters of the reason for a pause."""
 
 
 class Functions:
@@ -37,8 +38,8 @@ class Functions:
     ) -> None:
         self._catalog = catalog
         self._registry = registry
-        self._code = code
-        self._clock = clock
+        self._runnable = Runnable(catalog, registry, code)
+        self._editor = Editor(catalog, registry, clock)
 
     async def versions(self, name: FunctionName) -> list[Version]:
         """The versions that became ready at least once, newest first. Raises NotFound."""
@@ -52,11 +53,16 @@ class Functions:
         Raises:
             Invalid: out of bounds, or `min` above `max`, given what the live version has for the other.
         """
+        return await self._change(name, lambda function: replace(function, scale=check_scale(function, scale)))
 
-        async def edit(function: Function) -> Function:
-            return replace(function, scale=check_scale(function, scale))
+    async def pause(self, name: FunctionName, reason: str) -> Function:
+        """Take no calls until `resume`: callers get 503 with the reason, queued work stays. Raises Invalid."""
+        why = check_reason(reason)
+        return await self._change(name, lambda function: replace(function, paused=why))
 
-        return await self._change(name, edit)
+    async def resume(self, name: FunctionName) -> Function:
+        """Take calls again."""
+        return await self._change(name, lambda function: replace(function, paused=""))
 
     async def set_alias(self, name: FunctionName, alias: str, weights: Mapping[int, int]) -> Function:
         """Point `alias` at versions, by percent.
@@ -68,16 +74,17 @@ class Functions:
         """
         shares = check_weights(weights)
 
-        async def edit(function: Function) -> Function:
+        async def plan() -> Edit:
+            function = self._catalog.get(name)
             if alias not in function.aliases and len(function.aliases) >= ALIASES_MAX:
                 raise Conflict(
                     f"{name} has {ALIASES_MAX} aliases, which is the limit",
                     hint=f"remove one with: faas alias rm {name} ALIAS",
                 )
-            found = [await self._runnable(function, number) for number in shares]
-            return point(function, {alias: shares}, found)
+            return await self._pointed(function, alias, shares)
 
-        return await self._change(name, edit)
+        await self._editor.write(str(name), plan)
+        return self._catalog.get(name)
 
     async def drop_alias(self, name: FunctionName, alias: str) -> Function:
         """Remove an alias; its versions stay. Raises NotFound, and Conflict for `live`."""
@@ -87,38 +94,42 @@ class Functions:
                 hint=f"remove the function with: faas rm {name}",
             )
 
-        async def edit(function: Function) -> Function:
+        def change(function: Function) -> Function:
             if alias not in function.aliases:
                 known = ", ".join(sorted(function.aliases)) or "none"
                 raise NotFound(f'{name} has no alias "{alias}"; it has: {known}')
-            left = {other: weights for other, weights in function.aliases.items() if other != alias}
-            return replace(function, aliases=left, versions=_referenced(left, function.versions))
+            return unpoint(function, alias)
 
-        return await self._change(name, edit)
+        return await self._change(name, change)
 
     async def rollback(self, name: FunctionName, to: int | None = None) -> tuple[int, int]:
-        """Move `live` to version `to`, or to the highest version below the present one.
+        """Move `live` to version `to`, or to the one that was live before: twice is there and back.
 
         Returns:
             The numbers moved from and to.
 
         Raises:
-            NotFound: there is no such version.
-            Conflict: nothing is live, nothing is older, or the version cannot run any more.
+            NotFound: there is no such version, or no longer.
+            Conflict: nothing is live, nothing was live before, or the version cannot run any more.
         """
         moved = (0, 0)
 
-        async def edit(function: Function) -> Function:
+        async def plan() -> Edit:
             nonlocal moved
+            function = self._catalog.get(name)
             live = function.live()
             if live is None:
                 raise Conflict(f"{name} has no live version to go back from", hint=f"push {name} first")
-            number = to if to is not None else self._before(name, live, await self._registry.versions(name))
-            version = await self._runnable(function, number)
-            moved = (live.number, version.number)
-            return point(function, {LIVE: {version.number: 100}}, [version])
+            back = (live.number, to) if to is not None else way_back(function)
+            if back is None:
+                raise Conflict(
+                    f"{name} has no version that was live before {live.number}",
+                    hint=f"name one with --to; list them with: faas versions {name}",
+                )
+            moved = back
+            return await self._pointed(function, LIVE, {moved[1]: 100})
 
-        await self._change(name, edit)
+        await self._editor.write(str(name), plan)
         return moved
 
     async def remove(self, name: FunctionName) -> None:
@@ -127,73 +138,28 @@ class Functions:
         Raises:
             NotFound: there is no such function.
         """
-        for _ in range(TRIES):
+
+        async def plan() -> Edit:
+            return Edit(delete=[self._catalog.get(name)])
+
+        await self._editor.write(str(name), plan)
+
+    async def _pointed(self, function: Function, alias: str, shares: dict[int, int]) -> Edit:
+        """The edit that points `alias` there. The versions are written too, in case they are being collected."""
+        found = await self._runnable.find([(function, number) for number in shares])
+        moved = point(function, {alias: shares}, found)
+        if moved == function:
+            return Edit()
+        return Edit(put=[moved], versions=[(function.id, version) for version in found])
+
+    async def _change(self, name: FunctionName, change: Callable[[Function], Function]) -> Function:
+        async def plan() -> Edit:
             function = self._catalog.get(name)
-            try:
-                await self._registry.apply(delete=[function])
-                break
-            except Conflict:
-                await self._catalog.load()
-        else:
-            raise _busy(name)
-        await self._catalog.until(lambda now: _gone(now, function))
+            changed = change(function)
+            return Edit() if changed == function else Edit(put=[changed])
 
-    async def _change(self, name: FunctionName, edit: Edit) -> Function:
-        """Apply `edit` to the record as it is in Redis, whoever else writes."""
-        for _ in range(TRIES):
-            function = self._catalog.get(name)
-            edited = await edit(function)
-            if edited == function:
-                return function
-            try:
-                saved = await self._registry.apply(put=[replace(edited, updated_at=self._clock())])
-            except Conflict:
-                await self._catalog.load()
-                continue
-            await self._catalog.until(lambda now: reflects(now, saved))  # noqa: B023  awaited right here
-            return saved[0]
-        raise _busy(name)
-
-    async def _runnable(self, function: Function, number: int) -> Version:
-        """Version `number`, which has all it needs to start."""
-        name = function.id
-        _, version = await self._catalog.version_of(name, number)
-        for bundle in filter(None, (version.code, version.deps)):
-            if not await self._code.ensure(bundle):
-                raise Conflict(
-                    f"the code of {name}@{number} ({bundle[:12]}) is no longer stored", hint=f"push {name} again"
-                )
-        known = self._catalog.snapshot.secrets
-        gone = [secret for secret in version.settings.secrets if f"{name.app}/{secret}" not in known]
-        if gone:
-            raise Conflict(
-                f"{name}@{number} needs the secret {gone[0]}, which app {name.app} no longer has",
-                hint=f"set it with: faas secrets set {gone[0]} --app {name.app}",
-            )
-        return version
-
-    @staticmethod
-    def _before(name: FunctionName, live: Version, history: Iterable[Version]) -> int:
-        older = [version.number for version in history if version.number < live.number]
-        if not older:
-            raise Conflict(
-                f"{name} has no version before {live.number}",
-                hint=f"name one with --to; list them with: faas versions {name}",
-            )
-        return max(older)
-
-
-def point(function: Function, aliases: Mapping[str, dict[int, int]], found: Iterable[Version]) -> Function:
-    """`function` with these aliases moved, and exactly the versions in its record that any alias points to."""
-    merged = {**function.aliases, **aliases}
-    known = {**function.versions, **{version.number: version for version in found}}
-    return replace(function, aliases=merged, versions=_referenced(merged, known))
-
-
-def reflects(snapshot: Snapshot, saved: Iterable[Function]) -> bool:
-    """True when `snapshot` has these records, or newer ones: revisions of a name never repeat."""
-    functions = snapshot.functions
-    return all((now := functions.get(function.id.key)) is not None and now.rev >= function.rev for function in saved)
+        saved = await self._editor.write(str(name), plan)
+        return saved[0] if saved else self._catalog.get(name)
 
 
 def check_weights(weights: Mapping[int, int]) -> dict[int, int]:
@@ -229,15 +195,9 @@ def bounds(function: Function, scale: Scale | None = None) -> tuple[int, int]:
     return least, most
 
 
-def _referenced(aliases: Mapping[str, dict[int, int]], known: Mapping[int, Version]) -> dict[int, Version]:
-    numbers = sorted({number for weights in aliases.values() for number in weights})
-    return {number: known[number] for number in numbers}
-
-
-def _gone(snapshot: Snapshot, function: Function) -> bool:
-    now = snapshot.functions.get(function.id.key)
-    return now is None or now.rev > function.rev
-
-
-def _busy(name: FunctionName) -> Conflict:
-    return Conflict(f"{name} was changed by others {TRIES} times in a row", hint="run it again")
+def check_reason(text: str) -> str:
+    """The reason for a pause as it is kept. Raises Invalid naming the rule."""
+    reason = text.strip()
+    if not reason or len(reason) > REASON_MAX or not reason.isprintable():
+        raise Invalid(f"the reason for a pause is 1 to {REASON_MAX} printable characters on one line")
+    return reason

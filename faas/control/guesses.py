@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from faas.control.tokens import Principal, Tokens, digest_of
 from faas.errors import TooManyRequests
 
 BURST = 10
@@ -51,6 +52,24 @@ class Guesses:
             bucket.left -= 1
         if len(self._buckets) > ADDRESSES:
             self._buckets.popitem(last=False)
+
+    def identify(self, tokens: Tokens, presented: str, address: str, now: float) -> Principal | None:
+        """Whose token `presented` is; None, and one guess less, when it is nobody's.
+
+        For both planes. On the data plane only where a token is needed: elsewhere the header may be meant for
+        the function, and is not ours to count.
+
+        Args:
+            address: the client's; now: monotonic seconds.
+
+        Raises:
+            TooManyRequests: no guess left; the token was not looked at.
+        """
+        self.check(address, now)
+        who = tokens.check(presented) if presented else None
+        if presented and who is None:
+            self.wrong(address, digest_of(presented), now)
+        return who
 
     @staticmethod
     def _refill(bucket: _Bucket, now: float) -> float:

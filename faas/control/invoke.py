@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from functools import partial
 from typing import Any
 
 from faas.control.catalog import Catalog
@@ -47,11 +48,12 @@ class Invoker:
         except FaasError as error:
             seconds = time.perf_counter() - began
             self._metrics.called(function.app, function.name, version.number, error.status, False, seconds)
-            if isinstance(error, FunctionError):
-                self._log_failure(function, version, call, error)
+            self._log_failure(function, version, call, error)
             raise
         seconds = time.perf_counter() - began
         self._metrics.called(function.app, function.name, version.number, reply.status, reply.cold, seconds)
+        if reply.stream is not None:
+            reply.stream.on_error = partial(self._log_failure, function, version, call)
         if reply.queue_ms:
             self._metrics.waited(function.app, function.name, reply.queue_ms / 1000)
         if reply.cold:
@@ -60,6 +62,8 @@ class Invoker:
 
     def _log_failure(self, function: Function, version: Version, call: Call, error: FaasError) -> None:
         """A failed call leaves its cause in the function's log, traceback included, where it can be found by id."""
+        if not isinstance(error, FunctionError):
+            return
         fields: dict[str, Any] = {"code": error.code}
         if traceback := error.extra.get("traceback"):
             fields["traceback"] = traceback

@@ -20,7 +20,8 @@ from msgspec.structs import replace
 from faas.control.catalog import Catalog
 from faas.control.checks import PushRefused, check_push
 from faas.control.code import Code
-from faas.control.functions import TRIES, point, reflects
+from faas.control.editor import TRIES, reflects
+from faas.control.live import point
 from faas.control.ports import Runner
 from faas.control.whole import to_its_end
 from faas.errors import Conflict, FaasError, Internal, Invalid, StartFailed, problem
@@ -143,7 +144,7 @@ class Pushes:
 
     async def _stored(self, name: FunctionName, item: FunctionPush) -> None:
         for bundle in filter(None, (item.code, item.deps)):
-            if not await self._code.ensure(bundle):
+            if not await self._code.has(bundle) or await self._code.claim([bundle]):
                 missing = Invalid(
                     f"{name}: the bundle {bundle[:12]} is not stored here",
                     hint=f"upload it first with PUT /v1/bundles/{bundle}",

@@ -32,11 +32,12 @@ TOKEN_MIN = 16
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
-    """An authenticated caller. `apps` limits it to these apps; None: all of them."""
+    """An authenticated caller, until `expires_at` (Unix seconds). `apps` limits it; None: all apps."""
 
     name: str
     roles: frozenset[Role]
     apps: frozenset[str] | None = None
+    expires_at: float = float("inf")
 
     def may(self, role: Role, app: str | None = None) -> bool:
         """True when one of its roles includes `role`, in `app`; None: for what belongs to no app."""
@@ -45,6 +46,16 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     def sees(self, app: str) -> bool:
         """True when it is not limited to other apps."""
         return self.apps is None or app in self.apps
+
+    def exceeds(self, other: Principal) -> str:
+        """What this one could do that `other` cannot, in words; empty when there is nothing."""
+        if more := sorted(role for role in self.roles if not other.may(role)):
+            return f"the role {more[0]}"
+        if other.apps is not None and self.apps is None:
+            return "all apps"
+        if other.apps is not None and (more_apps := sorted((self.apps or frozenset()) - other.apps)):
+            return f"app {more_apps[0]}"
+        return "a longer life" if self.expires_at > other.expires_at else ""
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,10 +80,15 @@ def bearer(headers: Mapping[str, str]) -> str:
 
 
 class Tokens:
-    """Every credential this node accepts. `authenticate` costs one sha256 and one lookup."""
+    """Every credential this node accepts. `authenticate` costs one sha256 and one lookup.
+
+    Args:
+        tokens: accepted for ever, whatever `replace` brings: the admin's of the data directory.
+    """
 
     def __init__(self, tokens: Iterable[Token] = ()) -> None:
-        self._tokens = {token.digest: token for token in tokens}
+        self._fixed = {token.digest: token for token in tokens}
+        self._tokens = self._fixed
 
     @classmethod
     def with_admin(cls, token: str) -> Tokens:
@@ -81,8 +97,8 @@ class Tokens:
         return cls([Token(digest=digest_of(token), principal=admin)])
 
     def replace(self, tokens: Iterable[Token]) -> None:
-        """Accept exactly these from now on."""
-        self._tokens = {token.digest: token for token in tokens}
+        """Accept exactly these from now on, besides those given at the start."""
+        self._tokens = {**self._fixed, **{token.digest: token for token in tokens}}
 
     def authenticate(self, headers: Mapping[str, str]) -> Principal | None:
         """Who sent this; None without a token, with an unknown one, or with one that has expired.

@@ -100,7 +100,11 @@ class Exits:
             _set(entry.ended, Exit(signal=signal.SIGKILL, detail="destroyed"))
 
     async def wait(self, instance: str) -> Exit:
-        """Return when `instance` has ended; at once for one that is not there. Cancelling is safe."""
+        """Return when `instance` has ended; at once for one that is not there. Cancelling is safe.
+
+        Raises:
+            Unavailable: an instance of another run, and the engine does not say whether it is there.
+        """
         entry = self._entries.get(instance)
         if entry is None:
             # Not started by this run of the node: ask once, then watch it like any other.
@@ -110,7 +114,14 @@ class Exits:
         return await asyncio.shield(entry.ended)
 
     async def _adopt(self, instance: str, entry: _Entry) -> None:
-        state = await self._state(instance)
+        try:
+            state = await self._state(instance)
+        except FaasError as error:
+            self._entries.pop(instance, None)
+            if not entry.ended.done():
+                entry.ended.set_exception(error)
+                entry.ended.exception()  # looked at, even if everyone has stopped waiting
+            return
         if state is None or not state.get("Running"):
             _set(entry.ended, exit_from(state, entry.ending))
             self._entries.pop(instance, None)

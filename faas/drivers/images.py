@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import docker.errors
 import msgspec
 
 from faas.drivers import base, vendor
@@ -15,10 +17,11 @@ from faas.drivers.container import LABEL
 from faas.drivers.docker import IMAGE_PREFIX, RUNTIME_LABEL, built_runtimes
 from faas.drivers.engine import Client, Engine
 from faas.drivers.runtimes import Runtime, find
-from faas.errors import Conflict, NotFound, PlatformError, Unavailable
+from faas.errors import NotFound, PlatformError, Unavailable
 
 CONTEXT_LABEL = "faas.context"
 _BUILD_S = 900.0
+_LAYER = re.compile(r"---> ([0-9a-f]{12})$")
 Progress = Callable[[str], None]
 
 
@@ -72,7 +75,8 @@ class RuntimeImages:
                 return Built(tag=tag, base=chosen.tag, changed=False)
             progress(f"building {tag} on {chosen.tag}")
             await self._engine.call(lambda client: self._build(client, context, runtime, chosen.tag, content, tag))
-        await self._drop(before)
+        if before:
+            await self._engine.call(lambda client: _discard(client, before))
         progress(f"{tag} is ready")
         return Built(tag=tag, base=chosen.tag, changed=True)
 
@@ -83,12 +87,6 @@ class RuntimeImages:
         except NotFound:
             return "", ""
         return str(image["Id"]), str((image["Config"].get("Labels") or {}).get(CONTEXT_LABEL, ""))
-
-    async def _drop(self, image: str) -> None:
-        """Remove the image that lost its name to a newer one; one with other names or in use stays."""
-        if image:
-            with contextlib.suppress(NotFound, Conflict):
-                await self._engine.call(lambda client: client.remove_image(image))
 
     def _build(self, client: Client, context: Path, runtime: Runtime, base_tag: str, content: str, tag: str) -> None:
         labels = {LABEL: "1", RUNTIME_LABEL: runtime.name, CONTEXT_LABEL: content}
@@ -104,11 +102,22 @@ class RuntimeImages:
             decode=True,
         )
         story: list[str] = []
+        layer = ""
         for line in output:
             story = [*story, str(line.get("stream", "")).strip()][-20:]
+            if made := _LAYER.match(story[-1]):
+                layer = made[1]
             if "error" in line:
+                _discard(client, layer)
                 told = "\n".join(part for part in story if part)
                 raise BuildFailed(f"{tag} could not be built on {base_tag}: {line['error']}\n{told}")
+
+
+def _discard(client: Client, image: str) -> None:
+    """Remove an image that has no name (any more), and the nameless ones below it; others stay, as do used ones."""
+    with contextlib.suppress(docker.errors.APIError):
+        if image and not client.inspect_image(image).get("RepoTags"):
+            client.remove_image(image)
 
 
 class BuildFailed(PlatformError):

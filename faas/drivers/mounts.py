@@ -11,6 +11,7 @@ from typing import NamedTuple
 MS_BIND = 0x1000
 MS_SHARED = 1 << 20
 MNT_DETACH = 2
+_CAP_SYS_ADMIN = 21
 
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
@@ -46,17 +47,25 @@ def mount_of(path: Path, known: list[Mount]) -> Mount:
     return best
 
 
+def may_mount() -> bool:
+    """True when this process has CAP_SYS_ADMIN. Root has it not always: not in most containers."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> _CAP_SYS_ADMIN & 1)
+    return False
+
+
 def share(path: Path) -> bool:
     """Make `path` part of a shared mount; True if it is one now.
 
-    A directory that is not on a shared mount is bound onto itself first, which only root may do. Repeating
-    it changes nothing.
+    A directory that is not on a shared mount is bound onto itself first. Repeating it changes nothing. False for
+    a process that may not mount, even where the mount is shared: it could not bind anything below it later.
     """
     path = path.resolve()
+    if not may_mount():
+        return False
     if mount_of(path, mounts()).shared:
         return True
-    if os.geteuid() != 0:
-        return False
     try:
         bind(path, path)
         _mount(None, path, MS_SHARED)
@@ -69,7 +78,7 @@ def unshare(path: Path) -> None:
     """Undo `share`: detach the bind of `path` onto itself, whichever run made it. Nothing to undo is fine."""
     path = path.resolve()
     mount = mount_of(path, mounts())
-    if mount.point == path and mount.root != "/" and mount.shared and os.geteuid() == 0:
+    if mount.point == path and mount.root != "/" and mount.shared and may_mount():
         detach(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import compileall
 import contextlib
 import logging
 import os
@@ -269,6 +270,8 @@ def _staged(runtime: Runtime, folder: Path) -> Path:
         vendor.stage(runtime, fresh, lambda line: log.info("%s: %s", runtime.name, line))
         place = folder / f"{runtime.name}-{vendor.digest(fresh)[:16]}"
         if not place.exists():
+            # Byte code once, here: a supervisor may write none, and would compile itself at every start.
+            compileall.compile_dir(fresh, quiet=2, ddir=str(place))
             fresh.rename(place)
     return place
 

@@ -127,4 +127,5 @@ def _as_nobody() -> list[str]:
     if os.geteuid() != 0:
         return []
     user = ["--reuid", str(UID), "--regid", str(UID), "--clear-groups", "--inh-caps=-all"]
-    return ["setpriv", *user, "--no-new-privs", "--"]
+    # The change of user cancels bubblewrap's --die-with-parent: ask the kernel again.
+    return ["setpriv", *user, "--no-new-privs", "--pdeathsig", "KILL", "--"]

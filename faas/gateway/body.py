@@ -52,6 +52,8 @@ async def read(request: web.BaseRequest, limit: int, budget: Budget) -> tuple[by
     if announced is not None and announced > limit:
         raise _too_large(announced, limit)
     if announced is not None and announced <= SMALL:
+        if request.content.is_eof():  # it came with the head, as small bodies do: no timer needed
+            return request.content.read_nowait(-1), 0
         try:
             async with asyncio.timeout(IDLE_S):
                 return await request.content.read(-1), 0

@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 PREFIX = "/function/"
 _DROPPED = frozenset(name.encode() for name in HOP_BY_HOP)
+_BODILESS = frozenset({204, 205, 304})
+"""Statuses whose replies end with their head."""
 SANDBOX = "sandbox allow-scripts allow-forms"
 """Content-Security-Policy of function replies on a host that also serves the dashboard: see docs/architecture.md."""
 
@@ -135,6 +137,11 @@ class Gateway:
         assert reply.stream is not None
         try:
             await response.prepare(request)
+            if request.method == "HEAD" or response.status in _BODILESS:
+                # aiohttp writes what it is given: a body here would be read as the next reply's beginning.
+                reply.abandon("this reply has no body")
+                await response.write_eof()
+                return response
             async for chunk in reply.stream:
                 await response.write(chunk)
             await response.write_eof()

@@ -6,10 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from faas.errors import (
-    FaasError,
-    ProtocolError,
-)
+from faas.errors import FaasError, ProtocolError, Unavailable
 from faas.node.call import BodyStream, Call, Reply
 from faas.node.failures import error_from
 from faas.wire import messages as m
@@ -31,6 +28,10 @@ class Runner(Protocol):
     @property
     def info(self) -> dict[str, Any]:
         """What READY told."""
+
+
+class NotBegun(Unavailable):
+    """The call was sent ahead and its turn never came: it can be run elsewhere. Never reaches a caller."""
 
 
 class Attempt:
@@ -62,7 +63,7 @@ class Attempt:
         self.stream = stream
         self._send = send
         self.began = began
-        """The loop's time of its INVOKE, in seconds."""
+        """The loop's time of its INVOKE, in seconds; once it has ended, of its turn."""
         self.future = future
         self.reply: Reply | None = None
         self.ended = False
@@ -121,8 +122,9 @@ class Attempt:
         _check_head(status, headers)
         if not isinstance(body, bytes) or len(body) > INLINE_MAX:
             raise ProtocolError("REPLY with a body that is not bytes or is too large")
-        self._resolve(Reply(status, headers, body, run_ms=_run_ms(info)))
+        reply = Reply(status, headers, body, run_ms=_run_ms(info))
         self._end()
+        self._resolve(reply)
 
     def _on_head(self, message: m.Message) -> None:
         if self.reply is not None:
@@ -157,8 +159,8 @@ class Attempt:
 
     def fail(self, error: FaasError) -> None:
         """The instance answered with an error, or is gone: the slot is free, the waiter learns why."""
-        self.answer_error(error)
         self._end()
+        self.answer_error(error)
 
     def answer_error(self, error: FaasError) -> None:
         """Tell the waiter now, while the instance may still be at it (deadline, disconnect)."""

@@ -44,7 +44,7 @@ class BodyStream:
     Iterating raises the FaasError the attempt failed with, if it failed after the head.
     """
 
-    __slots__ = ("_chunks", "_consumed", "_done", "_error", "_wake", "buffered")
+    __slots__ = ("_chunks", "_consumed", "_done", "_error", "_wake", "buffered", "on_error")
 
     def __init__(self, consumed: Callable[[int], None]) -> None:
         self._chunks: deque[bytes] = deque()
@@ -54,6 +54,8 @@ class BodyStream:
         self._wake: asyncio.Future[None] | None = None
         self.buffered = 0
         """Bytes received and not yet read."""
+        self.on_error: Callable[[FaasError], None] = _nothing
+        """Told of the error just before the reader is: the head is out, so no door can answer with it."""
 
     def feed(self, data: bytes) -> None:
         self._chunks.append(data)
@@ -79,6 +81,7 @@ class BodyStream:
                 self._consumed(len(data))
             if self._done:
                 if self._error is not None:
+                    self.on_error(self._error)
                     raise self._error
                 return
             self._wake = asyncio.get_running_loop().create_future()
@@ -127,5 +130,5 @@ class Reply:
         self.abandon: Callable[[str], None] = _nothing
 
 
-def _nothing(_reason: str) -> None:
+def _nothing(_told: object) -> None:
     return

@@ -27,9 +27,6 @@ WELCOME = m.welcome(
 )
 
 
-EARLY_S = 1.0
-"""Seconds a data connection may wait for the news that its predecessor has ended."""
-
 OnMessage = Callable[[Message], None]
 OnClosed = Callable[[str], None]
 
@@ -37,7 +34,7 @@ OnClosed = Callable[[str], None]
 class Connection(asyncio.Protocol):
     """A framed connection. The listener sets `on_message` and `on_closed` once it knows whose it is."""
 
-    __slots__ = ("_accept", "_decoder", "_transport", "closed", "on_closed", "on_message")
+    __slots__ = ("_accept", "_decoder", "_transport", "broken", "closed", "on_closed", "on_message")
 
     def __init__(self, accept: Callable[[Connection, Message], None]) -> None:
         self._accept = accept
@@ -46,6 +43,8 @@ class Connection(asyncio.Protocol):
         self.on_message: OnMessage = self._first
         self.on_closed: OnClosed = _ignore
         self.closed = False
+        self.broken = False
+        """Closed by us because the other side broke the protocol."""
 
     def _first(self, message: Message) -> None:
         self._accept(self, message)
@@ -60,6 +59,7 @@ class Connection(asyncio.Protocol):
                     return
                 self.on_message(message)
         except ProtocolError as error:
+            self.broken = True
             self.close(error.message)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -78,6 +80,23 @@ class DataDir:
             ) from None
         os.ftruncate(self._lock, 0)
         os.write(self._lock, f"{os.getpid()}\n".encode())
+
+    @contextmanager
+    def view(self, *, mountable: bool) -> Iterator[Path]:
+        """Where dependencies are mounted from: the store, read-only. Enter it after the driver, which may mount `root`.
+
+        Args:
+            mountable: the driver shows later mounts to instances. False: nothing is mounted, and this is the store.
+        """
+        if not mountable:
+            yield self.store
+            return
+        view = self.root / "view"
+        mounts.sweep(view)  # of a killed node
+        try:
+            yield mounts.read_only_view(self.store, view)
+        finally:
+            mounts.sweep(view)
 
     def node_id(self) -> str:
         """This node's id, made at its first start."""

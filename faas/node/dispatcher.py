@@ -14,7 +14,7 @@ import asyncio
 from faas.errors import DeadlineExceeded, NotFound, Unavailable
 from faas.model import Function, Version, VersionId
 from faas.names import FunctionName
-from faas.node.attempt import Attempt
+from faas.node.attempt import Attempt, NotBegun
 from faas.node.call import Call, Reply
 from faas.node.instance import Instance
 from faas.node.pool import Pool, Waiter
@@ -22,6 +22,9 @@ from faas.node.starts import Starts
 
 RETIRED_S = 30.0
 """Seconds a version stays callable and warm after the last alias left it."""
+
+
+DRAIN_LOOK_S = 0.02
 
 
 class Dispatcher:
@@ -44,11 +47,20 @@ class Dispatcher:
         """
         admitted = self._loop.time()
         pool = self.pool(function, version)
-        instance = pool.take() if not self.closing else None
+        while True:
+            try:
+                return await self._run(pool, call, admitted)
+            except NotBegun:
+                continue  # sent ahead to an instance that died before its turn
+
+    async def _run(self, pool: Pool, call: Call, admitted: float) -> Reply:
+        instance = (pool.take() or pool.take_ahead()) if not self.closing else None
         if instance is None:
             return await self._run_later(pool, call, admitted)
         attempt = self._begin(pool, instance, call, admitted, pool.version.settings.timeout_s)
-        return await self._answer(pool, attempt)
+        reply = await self._answer(pool, attempt)
+        reply.queue_ms = (attempt.began - admitted) * 1000
+        return reply
 
     async def _run_later(self, pool: Pool, call: Call, admitted: float) -> Reply:
         waiter = self._enqueue(pool, call, admitted)
@@ -159,6 +171,7 @@ class Dispatcher:
                 begin=self._begin_waiter,
                 on_need=self._starts.need,
                 on_dead=self._starts.dead,
+                on_retired=self._starts.retire,
             )
             self.pools[id] = pool
             pool.follow(function, self._loop.time())
@@ -216,7 +229,17 @@ class Dispatcher:
         )
         for pool in self.pools.values():
             pool.fail_waiters(stopping)
-        running = [attempt.future for one in self.instances() for attempt in one.calls.values()]
-        if running:
-            await asyncio.wait(running, timeout=limit_s)
+        end = self._loop.time() + limit_s
+        # Not their futures: a streamed reply is done for its future when it has only begun. And not an event that
+        # every call would have to keep for the one stop in a node's life.
+        while any(one.calls for one in self.instances()) and self._loop.time() < end:  # noqa: ASYNC110
+            await asyncio.sleep(DRAIN_LOOK_S)
+        for one in self.instances():
+            if one.calls:  # they had their time; to drain such an instance would only wait for them again
+                one.die(
+                    Unavailable(
+                        f"the node stopped, and this call had not ended within {limit_s:g} s",
+                        hint="It had begun: repeat it only if running twice does no harm.",
+                    )
+                )
         await asyncio.gather(*(self._starts.end(one) for one in self.instances()), return_exceptions=True)

@@ -15,17 +15,17 @@ connection comes and goes with the child; each new child gets INIT again, for th
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 from faas.drivers.api import InstanceSpec
 from faas.errors import FaasError, InstanceDied, ProtocolError, Unavailable
 from faas.model import VersionId
-from faas.node.attempt import Attempt
+from faas.node.attempt import Attempt, NotBegun
 from faas.node.call import Call
-from faas.node.connection import EARLY_S, WELCOME, Connection, close_listener
-from faas.node.failures import died, error_from
+from faas.node.connection import close_listener
+from faas.node.failures import error_from
 from faas.node.lifecycle import MOVES, Hooks, Owner, State
+from faas.node.link import Link
 from faas.wire import limits
 from faas.wire import messages as m
 
@@ -39,7 +39,7 @@ class Instance:
         self.hooks = hooks
         self.owner: Owner | None = None
         self.state = State.STARTING
-        self.since = time.monotonic()
+        self.since = asyncio.get_running_loop().time()
         self.capacity = 1
         self.info: dict[str, Any] = {}
         self.calls: dict[int, Attempt] = {}
@@ -49,11 +49,9 @@ class Instance:
         """We asked for the end of the present child."""
         self.listener: asyncio.Server | None = None
         self.inside_dir = ""
-        self.control: Connection | None = None
-        self.data: Connection | None = None
-        self.early: Connection | None = None
+        self.link = Link(self)
         self.served = 0
-        self.idle_since = time.monotonic()
+        self.idle_since = asyncio.get_running_loop().time()
         self.version_id: VersionId | None = None
         """Whose code it has been given; None for a stem cell."""
         self._next_stream = 2
@@ -63,8 +61,8 @@ class Instance:
         self._drained: asyncio.Future[None] | None = None
         self._overdue: set[int] = set()
         """Streams of calls that should have ended."""
-        self._children = 0
-        """Children that have ended."""
+        self._in_order = False
+        self._last_end = 0.0
         self._story: list[str] = []
         self._pinged_at: float | None = None
 
@@ -73,69 +71,41 @@ class Instance:
     def _move(self, state: State) -> None:
         if state not in MOVES[self.state]:
             raise AssertionError(f"{self.id}: {self.state.value} -> {state.value}; before: {' '.join(self._story)}")
-        self._story = [*self._story[-9:], f"{self.state.value}({time.monotonic() - self.since:.3f}s)"]
+        self._story = [*self._story[-9:], f"{self.state.value}({asyncio.get_running_loop().time() - self.since:.3f}s)"]
         self.state = state
-        self.since = time.monotonic()
+        self.since = asyncio.get_running_loop().time()
 
     @property
     def room(self) -> int:
-        """Calls it can take now."""
+        """Calls it can take now; below 0 when calls were sent ahead."""
         if not self.is_ready:
-            return 0
+            return -1000
         return self.capacity - len(self.calls)
 
     @property
+    def in_order(self) -> bool:
+        """It runs calls one after the other, in the order in which they came, and is not being given up."""
+        return self._in_order and not self.retiring
+
+    @property
     def is_ready(self) -> bool:
-        return self.state is State.READY and self.data is not None and not self.retiring and not self.killed
+        return self.state is State.READY and self.link.alive and not self.retiring and not self.killed
 
     @property
     def is_loading(self) -> bool:
         """Its child is being replaced: it will be ready without a start."""
         if self.state is State.READY:
-            return self.killed or self.data is None
+            return self.killed or not self.link.alive
         return self.state in (State.RESTARTING, State.LOADING)
 
     @property
     def is_idle(self) -> bool:
         return self.is_ready and not self.calls
 
-    # -- connections ---------------------------------------------------------------------------------------
+    # -- what the link reports -----------------------------------------------------------------------------
 
-    def accept(self, connection: Connection, message: m.Message) -> None:
-        """First frame of a new connection: only the ones we wait for may stay."""
-        role = message[2] if message[0] == m.HELLO and message[1] == limits.PROTOCOL else None
-        if role == "control" and self.control is None and self.state is State.STARTING:
-            self.control = connection
-            connection.on_message, connection.on_closed = self._on_control, self._control_closed
-        elif role == "data" and self.data is None and self.state in (State.STARTING, State.RESTARTING):
-            self.data = connection
-            connection.on_message, connection.on_closed = self._on_data, self._data_closed
-        elif role == "data" and self.early is None and self.control is not None:
-            # A new child's connection can overtake the news of the old child's end: two sockets have no order.
-            self.early = connection
-            connection.on_closed = self._early_closed
-            asyncio.get_running_loop().call_later(EARLY_S, self._refuse_early, connection)
-            return
-        else:
-            connection.close("not expected")
-            return
-        connection.send(WELCOME)
-        if self.control is not None and self.data is not None:
-            self._connected()
-
-    def _early_closed(self, _reason: str) -> None:
-        self.early = None
-
-    def _refuse_early(self, connection: Connection) -> None:
-        if self.early is connection:
-            connection.close("not expected")
-
-    def _adopt_early(self) -> None:
-        connection, self.early = self.early, None
-        if connection is not None:
-            self.accept(connection, m.hello(limits.PROTOCOL, "data", {}))
-
-    def _connected(self) -> None:
+    def on_connected(self) -> None:
+        """Part of `Listener`."""
         if self._init is None:
             self._move(State.STEM)
             if not self._up.done():
@@ -143,18 +113,18 @@ class Instance:
             return
         self._send_init()
 
-    def _on_control(self, message: m.Message) -> None:
+    def on_control(self, message: m.Message) -> None:
+        """Part of `Listener`."""
         kind = message[0]
         if kind == m.LOG:
             self._on_log(message)
-        elif kind == m.EXITED:
-            self._child_ended(died(message[1]))
         elif kind == m.PONG:
             self._pinged_at = None
         else:
             raise ProtocolError(f"{m.NAMES[kind]} on the control connection")
 
-    def _on_data(self, message: m.Message) -> None:
+    def on_data(self, message: m.Message) -> None:
+        """Part of `Listener`."""
         kind = message[0]
         if m.REPLY <= kind <= m.CREDIT or kind == m.INVOKE:
             stream = message[1]
@@ -185,24 +155,13 @@ class Instance:
             raise ProtocolError("LOG with fields of wrong types")
         self.hooks.log(self, call[:64], level[:16], time_ms, str(text), fields if isinstance(fields, dict) else {})
 
-    def _control_closed(self, reason: str) -> None:
+    def on_lost(self, reason: str) -> None:
+        """Part of `Listener`."""
         if self.state is State.DRAINING or not self._up.done():
             self.die(InstanceDied(f"the instance ended: {reason}"))
             return
-        self.control = None
         self.retiring = True
         self.hooks.lost(self, reason)
-
-    def _data_closed(self, reason: str) -> None:
-        # EXITED follows and knows the cause. A child that only closed its socket is killed, but not at once: a
-        # KILL that overtakes the news would hit the next child.
-        self.data = None
-        if self.control is not None and self.state not in (State.DEAD, State.DRAINING):
-            asyncio.get_running_loop().call_later(EARLY_S, self._kill_silent, self._children, reason)
-
-    def _kill_silent(self, child: int, reason: str) -> None:
-        if child == self._children and self.control is not None:
-            self.control.send(m.kill(f"data connection: {reason}"))
 
     # -- loading -------------------------------------------------------------------------------------------
 
@@ -239,10 +198,9 @@ class Instance:
             ) from None
 
     def _send_init(self) -> None:
-        assert self.data is not None
         assert self._init is not None
         self._move(State.LOADING)
-        self.data.send(m.init(self._init))
+        self.link.send(m.init(self._init))
 
     def _on_ready(self, info: object) -> None:
         if self.state is not State.LOADING or not isinstance(info, dict):
@@ -252,7 +210,8 @@ class Instance:
             raise ProtocolError("READY with a concurrency that is not 1 to 1000")
         self.capacity = capacity
         self.info = info
-        self.idle_since = time.monotonic()
+        self._in_order = info.get("mode") == "sync"
+        self.idle_since = asyncio.get_running_loop().time()
         self.killed = False
         self._move(State.READY)
         if self._loaded is not None and not self._loaded.done():
@@ -270,11 +229,9 @@ class Instance:
 
     def begin(self, call: Call, now: float, timeout_ms: int) -> Attempt:
         """Start `call`. The caller has checked `room`. now: the loop's time."""
-        data = self.data
-        assert data is not None
         stream = self._next_stream
         self._next_stream = stream + 2
-        attempt = Attempt(self, stream, data.send, now, asyncio.get_running_loop().create_future())
+        attempt = Attempt(self, stream, self.link.send, now, asyncio.get_running_loop().create_future())
         self.calls[stream] = attempt
         attempt.begin(call, timeout_ms)
         return attempt
@@ -286,23 +243,27 @@ class Instance:
         if self._overdue and self.state is State.READY:
             self._end_overdue()
             return
+        if self.state is not State.READY or self.owner is None:
+            return
+        now = asyncio.get_running_loop().time()
         if not self.calls:
-            self.idle_since = time.monotonic()
-            if self.retiring and self.state is State.READY:
-                self.die(Unavailable("retired after a call that did not end"))
+            self.idle_since = now
+            if self.retiring:
+                self.owner.retired(self)
                 return
-        if self.owner is not None and self.state is State.READY:
-            self.owner.slot_free(self, asyncio.get_running_loop().time() - attempt.began)
+        if self._in_order:  # it stood behind the one before it
+            attempt.began = max(attempt.began, self._last_end)
+            self._last_end = now
+        self.owner.slot_free(self, now - attempt.began)
 
     def cancel(self, attempt: Attempt, reason: str) -> None:
         """Ask the handler to stop; kill what does not within the grace."""
         if attempt.ended:
             return
         message = m.cancel(attempt.stream, reason)
-        if self.data is not None:
-            self.data.send(message)
-        if self.info.get("mode") == "sync" and self.control is not None:
-            self.control.send(message)
+        self.link.send(message)
+        if self._in_order:
+            self.link.send_control(message)
         asyncio.get_running_loop().call_later(limits.CANCEL_GRACE_MS / 1000, self.overdue, attempt)
 
     def overdue(self, attempt: Attempt) -> None:
@@ -320,9 +281,8 @@ class Instance:
 
     def kill(self, reason: str) -> None:
         """Have the supervisor kill the child; a new child is loaded in its place."""
-        if self.control is not None:
-            self.killed = True
-            self.control.send(m.kill(reason))
+        self.killed = True
+        self.link.send_control(m.kill(reason))
 
     # -- health and end ------------------------------------------------------------------------------------
 
@@ -330,32 +290,28 @@ class Instance:
         """Send PING to the supervisor. False when the last one is unanswered for `limit_s`."""
         if self._pinged_at is not None:
             return now - self._pinged_at < limit_s
-        if self.control is not None and self.state is not State.DEAD:
+        if self.state is not State.DEAD:
             self._pinged_at = now
-            self.control.send(m.ping(int(now * 1000)))
+            self.link.send_control(m.ping(int(now * 1000)))
         return True
 
     async def drain(self, grace_s: float) -> None:
         """Let it finish and run its stop hooks, at most `grace_s`. It is still to be destroyed."""
-        if self.state is not State.READY or self.data is None:
+        if self.state is not State.READY or not self.link.alive:
             return
         self._move(State.DRAINING)
         self._drained = asyncio.get_running_loop().create_future()
-        self.data.send(m.drain(int(grace_s * 1000)))
+        self.link.send(m.drain(int(grace_s * 1000)))
         try:
             await asyncio.wait_for(asyncio.shield(self._drained), grace_s + 0.5)
         except (TimeoutError, FaasError):
             return
 
-    def _child_ended(self, error: InstanceDied) -> None:
-        self._children += 1
+    def on_child_ended(self, error: InstanceDied) -> None:
+        """Part of `Listener`."""
         if self.state in (State.DEAD, State.DRAINING):
             self._fail_all(error)
             return
-        if self.data is not None:
-            data, self.data = self.data, None
-            data.on_closed = _ignore
-            data.close("child ended")
         if self.state is State.LOADING and self._loaded is not None and not self._loaded.done():
             self.die(error)
             return
@@ -369,23 +325,20 @@ class Instance:
         if was_ready and self.owner is not None:
             self.owner.unready(self, error)
         self._fail_all(error)
-        if self.state is State.RESTARTING:
-            self._adopt_early()
 
     def _fail_all(self, error: FaasError) -> None:
-        for attempt in list(self.calls.values()):
+        attempts = list(self.calls.values())
+        for attempt in attempts[:1] if self._in_order else attempts:
             attempt.fail(error)
+        for attempt in attempts[1:] if self._in_order else ():
+            attempt.fail(NotBegun("its turn had not come when the instance ended"))
 
     def die(self, error: FaasError) -> None:
         """End it: connections closed, every waiter told `error`. Idempotent."""
         if self.state is State.DEAD:
             return
         self._move(State.DEAD)
-        for connection in (self.data, self.control, self.early):
-            if connection is not None:
-                connection.on_closed = _ignore
-                connection.close("instance ended")
-        self.data = self.control = None
+        self.link.close()
         close_listener(self.listener)
         for future in (self._up, self._loaded, self._drained):
             if future is not None and not future.done():
@@ -395,7 +348,3 @@ class Instance:
         if owner is not None:
             owner.dead(self, error)
         self._fail_all(error)
-
-
-def _ignore(_reason: str) -> None:
-    return

@@ -34,6 +34,9 @@ log = structlog.get_logger(__name__)
 CONNECT_S = 20.0
 """Seconds a runtime may take from the driver's start to both connections."""
 
+STANDARD = InstanceSpec(id="", runtime="", dir=Path())
+"""A stem cell's limits."""
+
 FetchBundle = Callable[[str], Awaitable[None]]
 SecretsOf = Callable[[FunctionName, Iterable[str]], dict[str, str]]
 
@@ -51,7 +54,12 @@ class Launcher:
         fetch: FetchBundle,
         secrets_of: SecretsOf,
         hooks: Hooks,
+        view: Path | None = None,
     ) -> None:
+        """
+        Args:
+            view: the store of `bundles`, read-only, to mount dependencies from. None: the store itself.
+        """
         self._node_id = node_id
         self._root = root
         self._driver = driver
@@ -59,6 +67,7 @@ class Launcher:
         self._fetch = fetch
         self._secrets_of = secrets_of
         self._hooks = hooks
+        self._view = view or bundles.root
 
     async def launch(self, *, runtime: str, network: str, version: Version | None = None) -> Instance:
         """A stem cell; with `version`, one with that version's limits and dependencies from the start.
@@ -70,11 +79,12 @@ class Launcher:
         directory = self._root / id
         spec = InstanceSpec(id=id, runtime=runtime, dir=directory, network="none" if network == "none" else "egress")
         if version is not None:
+            await self._ensure_bundles(version)
             spec = _with_limits(spec, version, self._deps_of(version))
         instance = Instance(spec, self._hooks)
         try:
             _make_directory(directory)
-            instance.listener = await listen(directory, self._driver.uid, instance.accept)
+            instance.listener = await listen(directory, self._driver.uid, instance.link.accept)
             inside = await self._driver.start(spec)
             instance.inside_dir = inside.dir
             await instance.wait_up(CONNECT_S)
@@ -99,7 +109,7 @@ class Launcher:
                 instance.spec = msgspec.structs.replace(spec, memory=settings.memory, cpu=settings.cpu)
             await self._materialise(version, spec.dir / "code")
             if version.deps and spec.deps is None:
-                mounts.bind(self._bundles.path(version.deps), spec.dir / "deps")
+                mounts.bind(self._view / version.deps, spec.dir / "deps")
             id = VersionId(function.app, function.name, version.number)
             return await instance.load(id, self._init_spec(instance, function, version), settings.start_timeout_s)
         except BaseException as error:
@@ -118,8 +128,10 @@ class Launcher:
         await asyncio.to_thread(_remove_tree, instance.spec.dir)
 
     def stem_fits(self, version: Version) -> bool:
-        """True when a stem cell can become this version: dependencies need mounts that reach inside."""
-        return not version.deps or self._driver.capabilities.mounts
+        """True when a stem cell can become this version: with its dependencies and under its limits."""
+        can, settings = self._driver.capabilities, version.settings
+        standard = (settings.memory, settings.cpu) == (STANDARD.memory, STANDARD.cpu)
+        return (not version.deps or can.mounts) and (standard or can.resize)
 
     async def _abandon(self, instance: Instance, error: BaseException) -> None:
         reason = error if isinstance(error, FaasError) else Unavailable("the start was given up")

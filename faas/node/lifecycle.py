@@ -39,6 +39,9 @@ class Owner(Protocol):
     def slot_free(self, instance: Instance, seconds: float) -> None:
         """A call ended after `seconds` and the instance can take another."""
 
+    def retired(self, instance: Instance) -> None:
+        """It was to take no more calls, and its last one has ended."""
+
     def unready(self, instance: Instance, error: FaasError) -> None:
         """Its child died; it takes no calls until `reloaded`. May end the instance."""
 

@@ -103,8 +103,7 @@ class Outgoing:
         if one.size > BODY_MAX + WINDOW:
             raise ProtocolError("CHUNK beyond the body limit")
         one.body.append(data)
-        if instance.data is not None:
-            instance.data.send(m.credit(stream, len(data)))
+        instance.link.send(m.credit(stream, len(data)))
 
     def _run(self, instance: Instance, key: tuple[str, int], one: _Open) -> None:
         if one.task is not None:
@@ -135,12 +134,12 @@ class Outgoing:
             reply = await self._invoke(target, call, timeout_s=timeout_s)
             await self._reply(instance, stream, one, reply)
         except FaasError as error:
-            _send(instance, m.error(stream, _detail(error)))
+            instance.link.send(m.error(stream, _detail(error)))
         except asyncio.CancelledError:
-            _send(instance, m.error(stream, {"kind": "cancelled", "type": "Cancelled", "message": "call cancelled"}))
+            instance.link.send(m.error(stream, {"kind": "cancelled", "type": "Cancelled", "message": "call cancelled"}))
         except Exception as error:
             log.exception("a call between functions failed; this is a defect", instance=instance.id)
-            _send(instance, m.error(stream, {"kind": "raised", "type": type(error).__name__, "message": "platform"}))
+            instance.link.send(m.error(stream, {"kind": "raised", "type": type(error).__name__, "message": "platform"}))
         finally:
             self._close(key)
 
@@ -172,15 +171,15 @@ class Outgoing:
     async def _reply(self, instance: Instance, stream: int, one: _Open, reply: Reply) -> None:
         info = {"run_us": int(reply.run_ms * 1000)}
         if reply.stream is None and len(reply.body) <= INLINE_MAX:
-            _send(instance, m.reply(stream, reply.status, reply.headers, reply.body, info))
+            instance.link.send(m.reply(stream, reply.status, reply.headers, reply.body, info))
             return
-        _send(instance, m.head(stream, reply.status, reply.headers))
+        instance.link.send(m.head(stream, reply.status, reply.headers))
         if reply.stream is None:
             await self._chunks(instance, stream, one, reply.body)
         else:
             async for data in reply.stream:
                 await self._chunks(instance, stream, one, data)
-        _send(instance, m.end(stream, info))
+        instance.link.send(m.end(stream, info))
 
     async def _chunks(self, instance: Instance, stream: int, one: _Open, data: bytes) -> None:
         at = 0
@@ -189,14 +188,9 @@ class Outgoing:
                 one.wake.clear()
                 await one.wake.wait()
             size = min(CHUNK_MAX, one.window, len(data) - at)
-            _send(instance, m.chunk(stream, data[at : at + size]))
+            instance.link.send(m.chunk(stream, data[at : at + size]))
             one.window -= size
             at += size
-
-
-def _send(instance: Instance, message: m.Message) -> None:
-    if instance.data is not None:
-        instance.data.send(message)
 
 
 def _detail(error: FaasError) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from faas.model import Function, Version, VersionId
 from faas.node.attempt import Attempt
 from faas.node.call import Call
 from faas.node.instance import Instance
-from faas.policy import backoff, starting
+from faas.policy import ahead, backoff, starting
 from faas.policy.eviction import Idle
 
 SERVICE_WEIGHT = 0.1
@@ -54,6 +54,7 @@ class Pool:
         begin: Callable[[Pool, Instance, Waiter], Attempt],
         on_need: Callable[[Pool], None],
         on_dead: Callable[[Instance], None],
+        on_retired: Callable[[Instance], None],
     ) -> None:
         self.id = VersionId(function.app, function.name, version.number)
         self.function = function
@@ -75,11 +76,15 @@ class Pool:
         self.slots = max(1, version.settings.concurrency)
         self.service_s: float | None = None
         """Seconds a call holds its slot, smoothed; None before the first has ended."""
+        self.slowest_s = 0.0
+        self.ahead = 0
+        """Calls that may be sent to an instance beyond its slot."""
         self._free: list[Instance] = []
         self._clock = clock
         self._begin = begin
         self._on_need = on_need
         self._on_dead = on_dead
+        self._on_retired = on_retired
 
     def follow(self, function: Function, now: float) -> None:
         """Take over scale and aliases from the function's record."""
@@ -105,11 +110,23 @@ class Pool:
                 return instance
         return None
 
+    def take_ahead(self) -> Instance | None:
+        """A busy instance that can be sent one more quick call ahead of its answer, or None.
+
+        Only in mode `sync`, which runs calls strictly in order: what is behind the first has not begun.
+        """
+        if not self.ahead or self.waiters:
+            return None
+        least = min(self.instances.values(), key=lambda one: len(one.calls), default=None)
+        return least if least is not None and least.room > -self.ahead and least.in_order else None
+
     def slot_free(self, instance: Instance, seconds: float) -> None:
         """A call ended after `seconds`, so this version works: the slot goes on. Part of `Owner`."""
         self.failures = 0
         known = self.service_s
         self.service_s = seconds if known is None else known + (seconds - known) * SERVICE_WEIGHT
+        self.slowest_s = ahead.slowest(self.slowest_s, seconds)
+        self.ahead = ahead.ahead(self.service_s, self.slowest_s)
         self.offer(instance)
 
     def offer(self, instance: Instance) -> None:
@@ -120,7 +137,8 @@ class Pool:
         if self.ready_since is None:
             self.ready_since = self._clock()
         waiters = self.waiters
-        while waiters and instance.room > 0:
+        least = -self.ahead if instance.in_order else 0
+        while waiters and instance.room > least:
             waiter = waiters.popleft()
             if not waiter.future.done():
                 waiter.future.set_result(self._begin(self, instance, waiter))
@@ -142,7 +160,7 @@ class Pool:
         cold = self.ready_since is None
         waiter = Waiter(call, asyncio.get_running_loop().create_future(), admitted, timeout_s, cold)
         self.waiters.append(waiter)
-        if cold or not starting.drains_in_time(len(self.waiters), len(self.instances), self.slots, self.service_s):
+        if cold or starting.is_standing(self.service_s, admitted - self.waiters[0].admitted):
             self._on_need(self)
         return waiter
 
@@ -165,6 +183,10 @@ class Pool:
         self.slots = instance.capacity
         instance.owner = self
         self.offer(instance)
+
+    def retired(self, instance: Instance) -> None:
+        """Part of `Owner`."""
+        self._on_retired(instance)
 
     def reloaded(self, instance: Instance) -> None:
         """A new child is ready. Not yet a proof that it lives: failures are kept. Part of `Owner`."""
@@ -225,6 +247,7 @@ class Pool:
                 min=0 if self.retired_at is not None else self.min,
                 max=self.max,
                 service_s=self._service_now(),
+                head_s=self._clock() - self.waiters[0].admitted if self.waiters else 0.0,
             )
         )
 

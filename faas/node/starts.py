@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Coroutine
 from typing import Any
 
@@ -50,13 +51,14 @@ class Starts:
         self._starting = 0
         self._delayed: set[VersionId] = set()
         self._starved: set[VersionId] = set()
+        self._feeding = False
         self.closing = False
         self.stems = Stems(
             size=stems,
             launch=self._launch_stem,
             destroy=self._destroy,
             dead=self.dead,
-            busy=lambda: self._starting > 0,
+            busy=lambda: self._starting > 0 or bool(self._starved),
         )
 
     # -- deciding ------------------------------------------------------------------------------------------
@@ -113,8 +115,8 @@ class Starts:
         finally:
             pool.starting -= 1
             self.stems.poke()
-        if pool.waiting and pool.id not in self._starved:
-            self.need(pool)
+        if pool.id not in self._starved:
+            self.need(pool)  # somebody still waits, or `min` is still not met
 
     def _start_failed(self, pool: Pool, error: FaasError) -> None:
         if isinstance(error, NoRoom):
@@ -132,13 +134,16 @@ class Starts:
         if pool.id in self._starved and not pool.ready:
             self._starved.discard(pool.id)
             pool.fail_waiters(error)
+            self.stems.poke()
 
     def _feed_starved(self) -> None:
-        """Memory became free: pools that found none decide again."""
+        """Memory became free: pools that found none decide again, and so do those that lack their `min`."""
+        self._feeding = False
         starved, self._starved = self._starved, set()
-        for id in starved:
-            if (pool := self.pools.get(id)) is not None:
+        for pool in list(self.pools.values()):
+            if pool.id in starved or pool.min:
                 self.need(pool)
+        self.stems.poke()
 
     # -- doing ---------------------------------------------------------------------------------------------
 
@@ -160,7 +165,7 @@ class Starts:
         try:
             cell = self.stems.take(kind) if self._launcher.stem_fits(pool.version) else None
             if cell is not None:
-                self._reclaim(cell.id, settings.memory, pool)
+                self._reclaim(cell, kind, pool)
             else:
                 async with self._engine:
                     if still_needed and not self._still_needed(pool):
@@ -212,42 +217,56 @@ class Starts:
 
     # -- memory --------------------------------------------------------------------------------------------
 
-    def _reclaim(self, id: str, memory: int, pool: Pool) -> None:
-        """A stem cell's claim becomes that of the function it turns into."""
-        self._unclaim(id)
-        self._make_room(memory, pool)
-        self._claims[id] = memory
+    def _reclaim(self, cell: Instance, kind: Kind, pool: Pool) -> None:
+        """A stem cell's claim becomes that of the function it turns into; without room it is a stem cell again."""
+        memory = pool.version.settings.memory
+        more = memory - self._claims[cell.id]
+        try:
+            if more > 0:
+                self._make_room(more, pool)
+        except NoRoom:
+            self.stems.put(kind, cell)
+            raise
+        self._claims[cell.id] = memory
+        if more < 0:
+            self._give(-more)
 
     def _unclaim(self, id: str) -> None:
-        size = self._claims.pop(id, 0)
+        self._give(self._claims.pop(id, 0))
+
+    def _give(self, size: int) -> None:
         self._capacity.give(size)
-        if size and self._starved:
+        if size and not self._feeding:
+            self._feeding = True
             asyncio.get_running_loop().call_soon(self._feed_starved)
 
     def _make_room(self, memory: int, pool: Pool) -> None:
-        """Claim `memory`, evicting stem cells of other kinds and idle instances of other functions for it."""
+        """Claim `memory`; stem cells and then the coldest idle instances of other functions give way to it."""
         if self._capacity.take(memory):
             return
         now = asyncio.get_running_loop().time()
-        idle = [one for other in self.pools.values() for one in other.idle(now)]
+        cells = self.stems.cells()
+        idle = [eviction.Idle(one.id, "stem cells", math.inf, self._claims[one.id], len(cells)) for one in cells]
+        idle += [one for other in self.pools.values() for one in other.idle(now)]
         victims = eviction.to_evict(idle, memory - self._capacity.free, pool.label)
         if victims:
             self._evict(victims)
         if not self._capacity.take(memory):
+            whole = pool.version.settings.memory
             raise NoRoom(
-                f"no memory left on this node for {pool.label}: it needs {memory >> 20} MiB, "
+                f"no memory left on this node for {pool.label}: it needs {whole >> 20} MiB, "
                 f"{self._capacity.free >> 20} of {self._capacity.total >> 20} MiB are free",
                 hint="Add a node, raise `faas up --memory`, or lower the functions' `memory`.",
                 retry_after_s=1.0,
             )
 
     def _evict(self, ids: list[str]) -> None:
+        known = {cell.id: cell for cell in self.stems.cells()}
         for pool in self.pools.values():
-            for id in ids:
-                instance = pool.instances.get(id)
-                if instance is not None:
-                    self._unclaim(id)
-                    instance.die(Unavailable("evicted: another function needed the memory"))
+            known |= pool.instances
+        for id in ids:
+            self._unclaim(id)
+            known[id].die(Unavailable("evicted: another function needed the memory"))
 
     # -- ending --------------------------------------------------------------------------------------------
 

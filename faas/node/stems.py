@@ -85,6 +85,14 @@ class Stems:
         self._wake.set()
         return None
 
+    def put(self, kind: Kind, cell: Instance) -> None:
+        """Give back a cell that was taken and has not been given a function."""
+        if cell.state is State.DEAD:
+            self._dead(cell)
+            return
+        cell.owner = self
+        self._cells[kind].append(cell)
+
     def poke(self) -> None:
         """Look again whether something is missing: a busy time has ended."""
         self._wake.set()
@@ -96,6 +104,9 @@ class Stems:
     # Owner ------------------------------------------------------------------------------------------------
 
     def slot_free(self, instance: Instance, seconds: float) -> None:
+        """Never: a stem cell runs no calls. Part of `Owner`."""
+
+    def retired(self, instance: Instance) -> None:
         """Never: a stem cell runs no calls. Part of `Owner`."""
 
     def reloaded(self, instance: Instance) -> None:

@@ -26,6 +26,7 @@ __all__ = ["Change", "Record", "Registry", "Snapshot"]
 
 STREAM_LENGTH = 10_000
 _FOLLOW_MOST = 1_000
+_HISTORIES = 100
 _BLOCK_MS = 5_000
 _REPLY_S = 10.0
 _BACKOFF_S = (0.05, 2.0)
@@ -104,6 +105,37 @@ class Registry:
         with translated():
             found = await self._redis.hgetall(keys.history(name.key))
         return sorted((_version(name, text) for text in found.values()), key=lambda v: v.number)
+
+    async def some_versions(self, wanted: Sequence[tuple[FunctionName, int]]) -> list[Version | None]:
+        """Like `version`, for many at the price of one round trip. Raises Unavailable."""
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for name, number in wanted:
+                    pipe.hget(keys.history(name.key), str(number))
+                found = await pipe.execute()
+        pairs = zip(wanted, found, strict=True)
+        return [None if text is None else _version(name, text) for (name, _), text in pairs]
+
+    async def histories(self, names: Sequence[FunctionName]) -> dict[FunctionName, list[Version]]:
+        """Like `versions`, for many; in batches, as histories are long. Raises Unavailable."""
+        histories: dict[FunctionName, list[Version]] = {}
+        for start in range(0, len(names), _HISTORIES):
+            batch = names[start : start + _HISTORIES]
+            with translated():
+                async with self._redis.pipeline(transaction=False) as pipe:
+                    for name in batch:
+                        pipe.hgetall(keys.history(name.key))
+                    found = await pipe.execute()
+            for name, texts in zip(batch, found, strict=True):
+                histories[name] = sorted((_version(name, text) for text in texts.values()), key=lambda v: v.number)
+        return histories
+
+    async def forget(self, function: Function, numbers: Sequence[int]) -> bool:
+        """Take versions out of the history; False, and nothing happens, when the record is not at `function.rev`."""
+        names = [keys.REGISTRY, keys.history(function.id.key)]
+        args: list[str | bytes | int] = [keys.FUNCTION + function.id.key, function.rev, *numbers]
+        with translated():
+            return bool(await Scripts(self._redis).run("forget", names, args) >= 0)
 
     async def watch(self, snapshot: Snapshot) -> AsyncIterator[Snapshot]:
         """A new snapshot after each change since `snapshot`, for ever; several changes may come as one.

@@ -206,6 +206,8 @@ async def test_an_instance_that_ends_while_the_engine_is_out_of_reach(
                 await asyncio.to_thread(client.remove_container, f"faas-{ends.id}", force=True)
                 with pytest.raises(Unavailable, match="does not answer") as refused:
                     await driver.start(bench.spec())
+                with pytest.raises(Unavailable):
+                    await asyncio.wait_for(driver.wait(new_id("i")), 10)
                 assert "systemctl start docker" in refused.value.hint
                 await proxy.mend()
                 assert "gone" in (await asyncio.wait_for(gone, 20)).detail

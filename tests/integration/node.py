@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -56,6 +56,7 @@ class RunningNode:
         flags: of `faas up`, besides `--data-dir` and `--listen`, which are ours.
         env: added to an environment without any `FAAS_` variable.
         ready_timeout_s: seconds from start to the `ready` line.
+        wrapper: a command that becomes the node after it has changed what the node may do, such as setpriv.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class RunningNode:
         *flags: str,
         env: Mapping[str, str] | None = None,
         ready_timeout_s: float = READY_TIMEOUT_S,
+        wrapper: Sequence[str] = (),
     ) -> None:
         self.data_dir = data_dir
         self.url = f"http://127.0.0.1:{free_port()}"
@@ -72,6 +74,7 @@ class RunningNode:
         self._flags = flags
         self._env = _clean_environment() | dict(env or {})
         self._ready_timeout_s = ready_timeout_s
+        self._wrapper = wrapper
         self._process: asyncio.subprocess.Process | None = None
         self._http: aiohttp.ClientSession | None = None
         self._log_from = 0
@@ -104,7 +107,7 @@ class RunningNode:
             AssertionError: it ended or was silent for `ready_timeout_s`; the message ends with its log.
         """
         assert not self.running, "the node is running already"
-        argv = [sys.executable, "-m", "faas.serve", "--data-dir", str(self.data_dir)]
+        argv = [*self._wrapper, sys.executable, "-m", "faas.serve", "--data-dir", str(self.data_dir)]
         argv += ["--listen", self.url.removeprefix("http://"), *self._flags]
         with self.log_file.open("ab") as log:
             self._log_from = log.tell()
@@ -165,7 +168,7 @@ class RunningNode:
     async def call(self, name: str, method: str = "POST", path: str = "", **options: Any) -> Reply:
         """Call a function. `options` are aiohttp's: `json=`, `data=`, `params=`, `headers=`, `timeout=`."""
         async with self.http.request(method, f"/function/{name}{path}", **options) as answer:
-            return Reply(answer.status, dict(answer.headers), await answer.read())
+            return Reply(answer.status, answer.headers, await answer.read())
 
     async def api(self, method: str, path: str, **options: Any) -> Any:
         """The control API with the admin token. The decoded answer; AssertionError unless it is 2xx."""

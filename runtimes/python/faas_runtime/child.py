@@ -10,9 +10,10 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 
-from faas_runtime import environment, faults, linux
+from faas_runtime import environment, faults, linux, preload  # noqa: F401 - imported for what it imports
 from faas_runtime.function import Function, Serving, say_goodbye
 from faas_runtime.gate import Gate
 from faas_runtime.link import Link
@@ -33,6 +34,7 @@ from faas_runtime.protocol import (
 )  # fmt: skip
 from faas_runtime.serve_async import AsyncServer
 from faas_runtime.serve_blocking import BlockingServer
+from faas_runtime.warmup import is_idle, warm_up
 
 RUNTIME = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 CANCEL_SIGNAL = signal.SIGURG
@@ -51,8 +53,8 @@ def run(data: socket.socket, page: Page, pipes: dict[int, int], instance: str, *
     code = EXIT_BUG
     try:
         link.send([HELLO, PROTOCOL, "data", {"runtime": RUNTIME, "pid": os.getpid()}])
-        spec, rest = _wait_for_init(link)
         output.install()
+        spec, rest = _wait_for_init(link, lambda: warm_up(page, output, gate, CANCEL_SIGNAL))
         _become(link, page, output, gate, spec, rest, instance)
         code = 0
     except LinkClosed as error:
@@ -90,9 +92,16 @@ def _own_process(pipes: dict[int, int], alone: bool, parent: int) -> None:
         os.dup2(fd, number)
 
 
-def _wait_for_init(link: Link) -> tuple[dict[str, Any], list[Message]]:
+def _wait_for_init(link: Link, practise: Callable[[], None]) -> tuple[dict[str, Any], list[Message]]:
     """INIT's spec, and frames that came behind it. As a stem cell most of our life is spent in here."""
+    warm = False
     while True:
+        if not warm and is_idle(link):
+            warm = True
+            try:
+                practise()
+            except Exception:  # it would have been faster; it works all the same
+                _say(f"runtime: warm-up failed\n{traceback.format_exc()}")
         messages = link.receive()
         for at, message in enumerate(messages):
             if message[0] == INIT:

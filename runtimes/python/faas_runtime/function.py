@@ -26,6 +26,10 @@ class Function:
     """The user's handler, and what its version says of it. Making one imports the code; raises whatever that does."""
 
     def __init__(self, spec: dict[str, Any], began: float) -> None:
+        if spec["style"]:
+            raise faults.LoadError(
+                f'this runtime has no handler style "{spec["style"]}"', "Leave the setting `style` out."
+            )
         found = load(spec["code"], spec["handler"], spec["function"])
         self.target = found.target
         self.label = found.label

@@ -10,6 +10,7 @@ from faas_runtime.codec import Decoder, Encoder
 from faas_runtime.protocol import LinkClosed, Message
 
 _RECEIVE = 64 * 1024
+_CONNECT_S = 10.0
 
 
 def connect(folder: str) -> socket.socket:
@@ -21,7 +22,9 @@ def connect(folder: str) -> socket.socket:
     try:
         os.chdir(folder)
         try:
+            sock.settimeout(_CONNECT_S)
             sock.connect("sock")
+            sock.settimeout(None)
         finally:
             os.chdir("/")
     except OSError:

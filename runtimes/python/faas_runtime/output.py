@@ -23,7 +23,7 @@ from faas_runtime.link import Link
 from faas_runtime.page import Page
 from faas_runtime.protocol import LOG, LinkClosed
 
-DRAIN_S = 0.1
+DRAIN_S = 1.0
 _FIELDS = 32
 _VALUE = 1000
 _PLAIN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -75,10 +75,14 @@ class Output:
         if text:
             self.link.send([LOG, call_id, "warning", int(time.time() * 1000), text, {}])
 
-    def finish(self, call_id: str) -> Iterator[float]:
+    def finish(self, call_id: str, raw: bool = True) -> Iterator[float]:
         """Everything the call printed goes out; yields seconds to sleep while raw output is on its way.
 
-        Bounded by DRAIN_S: a process in the background may write without end. Raises LinkClosed.
+        A process in the background may write without end: so what counts is that the supervisor has emptied
+        both pipes since, and DRAIN_S bounds even that. Raises LinkClosed.
+
+        Args:
+            raw: False while other calls run: raw output may be theirs, and need not end.
         """
         if self.forked:
             os._exit(0)  # a copy of us, made by the handler, has come back from it: only the original answers
@@ -87,25 +91,38 @@ class Output:
         linux.flush_stdout()
         if self._budget.lines:
             self._report(call_id)
-        if self._drained() and not self._end_line():
+        if not raw or (self._drained() and not self._end_line()):
             return
+        before = self._page.counts()
         until, pause = time.monotonic() + DRAIN_S, 0.00002
-        while time.monotonic() < until:
+        while time.monotonic() < until and not self._emptied_since(before):
             yield pause
             pause = min(pause * 2, 0.002)
             if self._drained() and not self._end_line():
                 return
 
+    def _emptied_since(self, before: tuple[int, ...]) -> bool:
+        """What was in the pipes then is out, although more keeps coming.
+
+        One read takes all a pipe holds, and one may have been under way: three are enough. The supervisor reads
+        both pipes in turn, so a pipe that is empty while the other one had three is done too.
+        """
+        reads = [now - then for now, then in zip(self._page.counts(), before)]
+        return max(reads) >= 3 and all(
+            reads[number - 1] >= 3 or not self._holds(fd) for number, fd in self._fds.items()
+        )
+
     def _drained(self) -> bool:
         """The pipes are empty, and then, in this order, the supervisor has sent what it took out of them."""
-        for fd in self._fds.values():
-            try:
-                fcntl.ioctl(fd, termios.FIONREAD, self._count)
-            except OSError:
-                continue  # closed by the handler: nothing comes through it any more
-            if self._count != b"\0\0\0\0":
-                return False
-        return not self._page.busy
+        return not any(map(self._holds, self._fds.values())) and not self._page.busy
+
+    def _holds(self, fd: int) -> bool:
+        """Something is in the pipe. One that the handler has closed holds nothing that could come out."""
+        try:
+            fcntl.ioctl(fd, termios.FIONREAD, self._count)
+        except OSError:
+            return False
+        return self._count != b"\0\0\0\0"
 
     def _end_line(self) -> bool:
         """Complete a raw line that has no end; True when there was one."""

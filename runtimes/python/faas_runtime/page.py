@@ -3,6 +3,7 @@
     0      busy: the supervisor has read output that it has not yet sent
     1, 2   the last line of stdout, of stderr is not complete
     8..16  stream that the node wants cancelled
+    16..24 how many reads of stdout, of stderr have been sent, two counters of 32 bits
     64..128 id of the call that runs, padded with zeros
 
 The child can write what it likes here, so the supervisor treats every byte as hostile.
@@ -14,6 +15,7 @@ import mmap
 import struct
 
 _CANCEL = struct.Struct("<Q")
+_COUNTS = struct.Struct("<II")
 _ID_AT, _ID_SIZE = 64, 64
 
 
@@ -42,6 +44,16 @@ class Page:
 
     def set_partial(self, pipe: int, on: bool) -> None:
         self._map[pipe] = on
+
+    def count(self, pipe: int) -> None:
+        """The supervisor has sent what one read of pipe 1 or 2 gave."""
+        counts = list(_COUNTS.unpack_from(self._map, 16))
+        counts[pipe - 1] = (counts[pipe - 1] + 1) & 0xFFFF_FFFF
+        _COUNTS.pack_into(self._map, 16, *counts)
+
+    def counts(self) -> tuple[int, ...]:
+        """Reads sent of pipe 1 and pipe 2."""
+        return _COUNTS.unpack_from(self._map, 16)
 
     @property
     def cancelled(self) -> int:

@@ -49,6 +49,7 @@ class Pipe:
         elif data is not None:
             self.open = False
         if not self._control.waiting:
+            self._page.count(self.number)
             self._page.busy = False
         return bool(data)
 

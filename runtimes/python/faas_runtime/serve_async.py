@@ -134,9 +134,7 @@ class AsyncServer:
             final = self.function.failure(call, error, call.cancelled)
         call.task = None
         try:
-            for pause in self.output.finish(call_id):
-                if len(self.router.calls) > 1:
-                    break  # raw output may be another call's, and need not end
+            for pause in self.output.finish(call_id, raw=len(self.router.calls) == 1):
                 await asyncio.sleep(pause)
             if self._alone:
                 self.output.lone = ""

@@ -12,9 +12,9 @@ import inspect
 import queue
 import signal
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator
+from time import perf_counter, sleep
 from typing import Any
 
 from faas._context import calling
@@ -78,21 +78,26 @@ class BlockingServer:
         """Serve until DRAIN, then run the stop hooks. `early`: frames that have come already. Raises LinkClosed."""
         for message in early:
             self.router.dispatch(message)
-        while True:
-            item = self.waiter.wait(self._next)
-            if isinstance(item, Call):
-                self._work.put(item) if self.threads else self._serve(item)
-            elif isinstance(item, _Ping):
-                self._healthy(item.token)
-            else:
-                break
+        while self.serve_one():
+            pass
         for hook in loaded.stop_hooks():
             try:
                 self._settle_value(hook())
             except BaseException as error:
                 loaded.log_hook_error(self.output, error)
         for pause in self.output.finish(""):
-            time.sleep(pause)
+            sleep(pause)
+
+    def serve_one(self) -> bool:
+        """Wait for one call or PING and see to it; False after DRAIN. Raises LinkClosed."""
+        item = self.waiter.wait(self._next)
+        if isinstance(item, Call):
+            self._work.put(item) if self.threads else self._serve(item)
+        elif isinstance(item, _Ping):
+            self._healthy(item.token)
+        else:
+            return False
+        return True
 
     def _next(self) -> Call | _Ping | _Drain | None:
         if self._inbox:
@@ -159,8 +164,8 @@ class BlockingServer:
                 self.gate.pause()
         except BaseException as error:
             final = self.function.failure(call, error, self.gate.cancelled if alone else call.cancelled)
-        for pause in self.output.finish(call_id):
-            time.sleep(pause)
+        for pause in self.output.finish(call_id, raw=len(self.router.calls) == 1):
+            sleep(pause)
         if alone:
             self.output.lone = ""
             self.gate.end()
@@ -175,7 +180,7 @@ class BlockingServer:
         """Handler and reply; returns the call's last frame."""
         calling.set(context)
         values = self.function.positional(call, context)
-        began = time.perf_counter()
+        began = perf_counter()
         self.gate.resume(not self.threads)
         result = self.function.target(*values)
         if type(result) is not dict and inspect.isawaitable(result):

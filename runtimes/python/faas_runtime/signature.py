@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -16,9 +17,11 @@ Arguments = Callable[[list[Any], bytes, Context], list[Any]]
 
 
 def is_async(target: Callable[..., Any]) -> bool:
-    """True for coroutine functions, async generators, and objects whose `__call__` is one."""
-    target = inspect.unwrap(target)
-    while hasattr(target, "func") and not inspect.isfunction(target):  # functools.partial
+    """True for coroutine functions, async generators, and objects whose `__call__` is one.
+
+    Decorators are not looked through: one that runs a loop of its own around async code is plain.
+    """
+    while isinstance(target, functools.partial):
         target = target.func
     for candidate in (target, getattr(target, "__call__", None)):
         if inspect.iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate):

@@ -141,7 +141,7 @@ class Supervisor:
             self.child.killed = str(message[1])
             _signal(self.child.pid, signal.SIGKILL)
         elif kind == CANCEL:
-            self.child.page.cancelled = int(message[1])
+            self.child.page.cancelled = int(message[1]) & 0xFFFF_FFFF_FFFF_FFFF
             _signal(self.child.pid, CANCEL_SIGNAL)
 
     def _on_output(self, pipe: Pipe) -> None:
@@ -192,6 +192,7 @@ class Supervisor:
                 os.close(reading)
                 os.close(writing)
             print(f"supervisor: cannot fork: {error}", file=sys.stderr, flush=True)
+            self.quick_deaths += 1
             self._later()
             return
         if pid == 0:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import select
 import socket
-import threading
 from collections.abc import Callable
+from select import POLLIN, poll
+from threading import Condition, Lock  # the real ones, whatever user code patches later
 from typing import TypeVar
 
 from faas_runtime.gate import Gate
@@ -24,16 +24,16 @@ class Waiter:
         self._link = link
         self._router = router
         self._gate = gate
-        self._changed = threading.Condition(threading.Lock())
+        self._changed = Condition(Lock())
         self._reading = False
         self._followers = 0
         self._ended: LinkClosed | None = None
-        self._poll = select.poll()
-        self._poll.register(link.fd, select.POLLIN)
+        self._poll = poll()
+        self._poll.register(link.fd, POLLIN)
         self._nudges: tuple[socket.socket, socket.socket] | None = None
         if nudged:
             self._nudges = socket.socketpair()
-            self._poll.register(self._nudges[0].fileno(), select.POLLIN)
+            self._poll.register(self._nudges[0].fileno(), POLLIN)
 
     def wait(self, ready: Callable[[], _T], interruptible: bool = False) -> _T:
         """The first true value of `ready()`, which is called under the lock.

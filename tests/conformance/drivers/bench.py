@@ -35,8 +35,11 @@ class Guest:
     async def connected(self, driver: Driver) -> None:
         """Both connections have said HELLO; an instance that ends before that says why."""
         ended = asyncio.create_task(driver.wait(self.id))
+
+        def both() -> bool:
+            return {"control", "data"} <= self.hellos.keys()
+
         try:
-            both = lambda: {"control", "data"} <= self.hellos.keys()  # noqa: E731
             await wait_until(lambda: both() or ended.done(), 20, f"HELLOs of {self.id}")
             assert both(), f"it ended before its HELLO: {ended.result()}"
         finally:

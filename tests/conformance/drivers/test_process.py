@@ -166,8 +166,9 @@ async def test_a_killed_node_takes_its_instances_along(sandboxed: bool, data_dir
         assert instance.startswith("i-")
         node.kill()
         node.wait()
-        gone = lambda: instance not in procfs.with_variable("FAAS_INSTANCE")  # noqa: E731
-        await wait_until(gone, 10, "the instance ends with its node")
+        await wait_until(
+            lambda: instance not in procfs.with_variable("FAAS_INSTANCE"), 10, "the instance ends with its node"
+        )
     finally:
         node.kill()
         node.wait()

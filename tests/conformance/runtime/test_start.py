@@ -30,7 +30,7 @@ def test_hello_ready_call(node: Node) -> None:
         (["no_handler"], {}, "LoadError", "has no handler: none of handler, main", "It has: something"),
         (["only_app"], {}, "LoadError", "has only an `app`", "plain handler"),
         (["broken"], {}, "ModuleNotFoundError", "not_a_real_package_xyz", "dependencies"),
-        (["syntax"], {}, "SyntaxError", "never closed", ""),
+        (["syntax"], {}, "SyntaxError", "(syntax.py, line 2)", ""),
         (["greedy"], {}, "LoadError", "needs 3 arguments (one, two, three)", "def handler(event)"),
         (["exits_at_import"], {}, "SystemExit", "nothing to do", ""),
         (["start_fails"], {}, "ConnectionError", "no database", ""),
@@ -40,6 +40,7 @@ def test_hello_ready_call(node: Node) -> None:
         (["two_marked"], {}, "LoadError", 'is called "hello"', "--handler two_marked:NAME"),
         ([], {}, "LoadError", "no Python file", ".py"),
         (["hello"], {"secrets": {"../x": "1"}}, "LoadError", "cannot be a file name", ""),
+        (["hello"], {"style": "lambda"}, "LoadError", 'no handler style "lambda"', "style"),
         (["hello"], {"env": {"A=B": "1"}}, "LoadError", "cannot be set", ""),
     ],
 )
@@ -118,6 +119,22 @@ def test_dependencies_come_behind_code_and_before_site_packages(node: Node) -> N
     )
     assert node.init(deps=[str(deps)])[0] == m.READY
     assert node.call().body == b'["code","deps","pth"]'
+
+
+def test_stem_cell_that_has_practised_leaves_no_trace(node: Node) -> None:
+    node.data.sock.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        node.data.read()  # longer than a stem cell waits before it practises
+    node.data.sock.settimeout(10)
+    (node.code / "main.py").write_text(
+        "import sys\n"
+        "def handler(event):\n"
+        "    return [m for m in sys.modules if 'warm_up' in m] + [p for p in sys.path if 'sample' in p]\n"
+    )
+    assert node.init()[0] == m.READY
+    assert not [log for log in node.logs if "warm-up failed" in log[4]]
+    assert not [x for x in node.control.waiting() if x[0] == m.LOG]
+    assert node.call().body == b"[]"
 
 
 def test_secrets_and_environment(node: Node) -> None:

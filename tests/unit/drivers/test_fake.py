@@ -81,7 +81,10 @@ async def test_a_long_reply_waits_for_credit(guest: Guest, driver: FakeDriver) -
 
     driver.script.on_call = long
     call(guest, 2)
-    got = lambda: sum(len(one[2]) for one in guest.heard if one[0] == m.CHUNK)  # noqa: E731
+
+    def got() -> int:
+        return sum(len(one[2]) for one in guest.heard if one[0] == m.CHUNK)
+
     await wait_until(lambda: got() == WINDOW, 5, "a window full")
     assert not [one for one in guest.heard if one[0] == m.END]
     guest.say("data", m.credit(2, size))
@@ -128,6 +131,7 @@ async def test_a_crash_is_reported_and_a_new_child_comes(guest: Guest, driver: F
 async def test_a_hanging_call_ends_by_cancel_or_by_kill(guest: Guest, driver: FakeDriver) -> None:
     driver.script.hang_on_calls = frozenset({1, 2})
     call(guest, 2)
+    await wait_until(lambda: driver.counts.calls == 1, 5, "the first call")
     guest.say("control", m.cancel(2, "deadline"))
     assert (await guest.hear(m.ERROR))[2]["kind"] == "cancelled"
     driver.script.deaf = True

@@ -61,10 +61,12 @@ def test_a_name_with_brackets_and_spaces_does_not_confuse(tmp_path: Path) -> Non
 
 
 def test_processes_are_found_by_what_is_in_their_environment() -> None:
+    def marked() -> list[int]:
+        return [one.pid for one in procfs.with_variable("FAAS_TEST_MARK").get("here=1", [])]
+
     process = subprocess.Popen(["/bin/sleep", "60"], env={"FAAS_TEST_MARK": "here=1"})
     try:
-        mine = lambda: procfs.with_variable("FAAS_TEST_MARK").get("here=1", [])  # noqa: E731
-        wait_until_sync(lambda: [one.pid for one in mine()] == [process.pid], 5, "it is found")
+        wait_until_sync(lambda: marked() == [process.pid], 5, "it is found")
     finally:
         process.kill()
         process.wait()
@@ -105,7 +107,7 @@ def test_a_broken_manifest_is_named(tmp_path: Path, text: str) -> None:
 def test_a_staged_runtime_imports_its_private_packages(tmp_path: Path) -> None:
     vendor.stage(find(f"python{vendor.own_version()}"), tmp_path / "r", lambda _: None)
     program = f"import sys; sys.path.insert(0, {str(tmp_path / 'r' / 'vendor')!r}); import msgpack; print(msgpack)"
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-I", "-S", "-B", "-c", program], capture_output=True, text=True, check=True)
     assert str(tmp_path) in done.stdout
     assert not list((tmp_path / "r").rglob("*.pyc"))
 
@@ -159,7 +161,7 @@ def test_why_no_base_can_be_made_here(
     monkeypatch: pytest.MonkeyPatch, release: dict[str, str], version: str, suite: str, tool: bool, said: str
 ) -> None:
     monkeypatch.setattr(base, "os_release", lambda: release)
-    monkeypatch.setattr(base.shutil, "which", lambda _: "/usr/bin/mmdebstrap" if tool else None)
+    monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/mmdebstrap" if tool else None)
     trouble = base.cannot_bootstrap(version, suite)
     assert trouble is not None
     assert said in trouble[0]

@@ -18,6 +18,7 @@ counts = st.builds(
     min=small,
     max=small,
     service_s=st.none() | st.floats(1e-6, 100),
+    head_s=st.floats(0, 100),
 )
 
 
@@ -40,15 +41,17 @@ def test_deciding_twice_starts_nothing_more(c: starting.Counts) -> None:
 
 
 @given(counts)
-def test_a_queue_that_drains_in_time_starts_nothing(c: starting.Counts) -> None:
-    if c.min == 0 and starting.drains_in_time(c.waiting, c.ready, c.slots, c.service_s):
+def test_a_queue_that_moves_starts_nothing(c: starting.Counts) -> None:
+    if c.min == 0 and c.ready and not starting.is_standing(c.service_s, c.head_s):
         assert starting.decide(c).number == 0
 
 
 def test_thirty_two_quick_callers_share_one_instance_and_slow_ones_do_not() -> None:
-    quick = starting.Counts(31, ready=1, starting=0, slots=1, min=0, max=20, service_s=0.0002)
+    quick = starting.Counts(31, ready=1, starting=0, slots=1, min=0, max=20, service_s=0.0002, head_s=0.006)
     assert starting.decide(quick).number == 0
     assert starting.decide(quick._replace(service_s=10.0)).number == 19
+    stuck = quick._replace(service_s=0.02, head_s=0.5)
+    assert starting.decide(stuck).number > 0
 
 
 @given(st.integers(0, 10_000))

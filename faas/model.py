@@ -82,7 +82,7 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Highest version number given out."""
     scale: Scale = Scale()
     was_live: tuple[int, ...] = ()
-    """Versions that `live` mostly pointed to before, the latest last, each once: the way back."""
+    """Versions that got every plain call before, the latest last, each once: the way back."""
     paused: str = ""
     """Reason the function does not take calls; empty: it does."""
     rev: int = 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -18,7 +19,7 @@ import sys
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 import uvloop
@@ -30,6 +31,9 @@ from faas.api.services import Services
 from faas.assembly import cleaner, open_driver, probes
 from faas.bundles import BundleStore
 from faas.config import CONFIG_FILE, NodeConfig, load_config, read_flags
+from faas.control.access import Access
+from faas.control.apps import Apps
+from faas.control.audit import Audit
 from faas.control.catalog import Catalog
 from faas.control.code import Code
 from faas.control.functions import Functions
@@ -39,8 +43,9 @@ from faas.control.secrets import Secrets
 from faas.control.tokens import Tokens, load_admin_token
 from faas.drivers.api import Driver
 from faas.errors import FaasError, Invalid, Unavailable
-from faas.gateway.app import add_calls, make_gateway
+from faas.gateway.front import Front, nothing_else
 from faas.gateway.handler import Gateway
+from faas.gateway.server import HttpServer
 from faas.ids import new_id
 from faas.kinds import Address
 from faas.node.capacity import Capacity
@@ -53,6 +58,7 @@ from faas.node.outgoing import Outgoing
 from faas.node.reaper import Reaper
 from faas.node.starts import Starts
 from faas.node.stems import Kind
+from faas.store.audit import AuditLog
 from faas.store.blobs import Blobs
 from faas.store.connection import connect
 from faas.store.embedded import EmbeddedRedis
@@ -67,7 +73,14 @@ log = structlog.get_logger("faas")
 
 KEEP_ALIVE_S = 75.0
 HEADER_MAX = 16 * 1024
-"""Bytes in one header line, and in all of a request's head."""
+"""Bytes in one line of a request's head."""
+_HTTP: dict[str, Any] = {
+    "access_log": None,
+    "keepalive_timeout": KEEP_ALIVE_S,
+    "handler_cancellation": True,
+    "max_line_size": HEADER_MAX,
+    "max_field_size": HEADER_MAX,
+}
 CLOSE_S = 10.0
 """Seconds that closing may take after the drain."""
 DEFAULT_RUNTIME = "python3.11"
@@ -124,15 +137,19 @@ async def _start(config: NodeConfig, stack: AsyncExitStack) -> None:
     name = config.node_name or socket.gethostname()
     node = Node(id=node_id, name=name, driver=driver, dispatcher=dispatcher, starts=starts, capacity=capacity)
     nodes = Nodes(redis)
+    tokens = Tokens.with_admin(load_admin_token(data.root, _admin_token(config)))
     services = Services(
         catalog=catalog,
         code=code,
         functions=Functions(catalog, registry, code),
+        apps=Apps(catalog, registry, code),
         pushes=Pushes(catalog, registry, code, node, driver.runtimes),
         secrets=secrets,
+        access=Access(catalog, registry, tokens),
+        audit=Audit(AuditLog(redis, lambda: connect(url, blocking=True))),
         logs=logs,
         runner=node,
-        tokens=Tokens.with_admin(load_admin_token(data.root, _admin_token(config))),
+        tokens=tokens,
         metrics=metrics.registry,
         probes=probes(redis, url, driver, nodes),
         version=__version__,
@@ -148,6 +165,9 @@ async def _start(config: NodeConfig, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(Heartbeat(nodes, node.node_info, cleaner(nodes, driver)))
     stack.push_async_callback(dispatcher.drain, config.drain_s)
     stack.push_async_callback(_shut, doors)
+    # What start-up made lives as long as the node: the collector need not look at it again, ever.
+    gc.collect()
+    gc.freeze()
     print(f"ready {base}  driver={driver.name} isolation={driver.capabilities.isolation}  data={data.root}", flush=True)
 
 
@@ -166,33 +186,27 @@ class _Door(NamedTuple):
 
 async def _listen(config: NodeConfig, services: Services, invoker: Invoker, stack: AsyncExitStack) -> list[_Door]:
     """Open the listeners; the last one takes calls from outside."""
-    api = make_api(services)
-    shared = config.listen.loopback
-    gateway = Gateway(invoker, services.tokens.authenticate, anonymous=shared, sandbox=shared)
-    if shared:
-        add_calls(api, gateway)
-        return [await _site(api, config.listen, "--listen", stack)]
+    api = web.AppRunner(make_api(services), handler_cancellation=True)
+    await api.setup()
+    stack.push_async_callback(api.cleanup)
+    control = api.server
+    assert control is not None
     # The operator's door answers calls too, so that one URL serves the whole command line.
-    add_calls(
-        api,
-        Gateway(invoker, services.tokens.authenticate, anonymous=config.admin_listen.loopback, sandbox=True),
-    )
+    operator = config.listen if config.listen.loopback else config.admin_listen
+    check = services.tokens.authenticate
+    front = Front(Gateway(invoker, check, anonymous=operator.loopback, sandbox=True), control.request_handler)
+    server = HttpServer(front.handle, request_factory=control.request_factory, **_HTTP)
+    if config.listen.loopback:
+        return [await _site(server, operator, "--listen", stack)]
+    outside = Front(Gateway(invoker, check, anonymous=False, sandbox=False), nothing_else)
     return [
-        await _site(api, config.admin_listen, "--admin-listen", stack),
-        await _site(make_gateway(gateway), config.listen, "--listen", stack),
+        await _site(server, operator, "--admin-listen", stack),
+        await _site(HttpServer(outside.handle, **_HTTP), config.listen, "--listen", stack),
     ]
 
 
-async def _site(app: web.Application, address: Address, flag: str, stack: AsyncExitStack) -> _Door:
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        keepalive_timeout=KEEP_ALIVE_S,
-        handler_cancellation=True,
-        shutdown_timeout=CLOSE_S,
-        max_line_size=HEADER_MAX,
-        max_field_size=HEADER_MAX,
-    )
+async def _site(server: web.Server, address: Address, flag: str, stack: AsyncExitStack) -> _Door:
+    runner = web.ServerRunner(server, shutdown_timeout=CLOSE_S)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     site = web.TCPSite(runner, address.host, address.port, backlog=1024)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import docker
 import msgspec
 
-from tests.support import missing, wait_until
+from tests.support import missing, wait_until, wait_until_sync
 
 
 class Leftovers(msgspec.Struct, frozen=True):
@@ -83,15 +84,19 @@ async def assert_nothing_left(
 
 def clear(under: Path, labels: Mapping[str, str]) -> None:
     """Remove containers with `faas=1` and `labels`, and mounts below `under`: what a node killed for good leaves."""
-    if not missing("docker"):
-        client = docker.from_env(timeout=30)
-        try:
-            for line in _containers(labels, running_only=False):
-                client.api.remove_container(line.split(" ")[0], force=True)
-        finally:
-            client.close()
     for point in sorted(_mounts(under), reverse=True):
         subprocess.run(["umount", "--lazy", point], check=True, timeout=10)
+    if missing("docker"):
+        return
+    client = docker.from_env(timeout=30)
+    try:
+        for line in list(_containers(labels, running_only=False)):
+            # Gone meanwhile, or being removed: the last wish of the node may still be on its way.
+            with contextlib.suppress(docker.errors.APIError):
+                client.api.remove_container(line.split(" ")[0], force=True)
+        wait_until_sync(lambda: not list(_containers(labels, running_only=False)), 10, "the containers are removed")
+    finally:
+        client.close()
 
 
 def _containers(labels: Mapping[str, str], running_only: bool) -> Iterator[str]:

@@ -37,14 +37,14 @@ async def put_bundle(call: Call) -> None:
 async def push(call: Call) -> web.StreamResponse:
     """Push, and report as it goes."""
     wanted: Push = call.body
+    call.notes.detail = f"alias {wanted.alias}"
+    call.notes.outcome = "cancelled"
     return await stream_lines(call.request, _noted(call, wanted), call.ending)
 
 
 async def _noted(call: Call, wanted: Push) -> AsyncGenerator[PushEvent, None]:
     """The push's events; what has gone live and how it ended is noted for the audit trail."""
     notes, app = call.notes, call.app
-    notes.detail = f"alias {wanted.alias}"
-    notes.outcome = "cancelled"
     notes.touched.update({FunctionName(app, item.name): (0, 0) for item in wanted.functions})
     before = {name: live.number for name in notes.touched if (live := _live(call, name))}
     async with aclosing(call.services.pushes.run(app, wanted, call.who.name)) as events:

@@ -18,7 +18,7 @@ from faas.api.schemas import (
 )
 from faas.api.table import Call
 from faas.api.views import detail, versions, view
-from faas.control.diff import Diff, diff_files, setting_changes
+from faas.control.diff import Diff, FileChange, diff_files, setting_changes
 from faas.control.live import way_back
 from faas.control.tokens import Principal
 from faas.errors import Conflict, Forbidden
@@ -106,14 +106,16 @@ async def diff(call: Call) -> Diff:
     wanted: DiffQuery = call.query
     services, name = call.services, call.function
     function = services.catalog.get(name)
-    before, live = way_back(function) or (0, 0), function.live()
-    numbers = (wanted.from_ or before[1], wanted.to or (live.number if live else 0))
+    live = function.live()
+    after, before = way_back(function) or (live.number if live else 0, 0)
+    numbers = (wanted.from_ or before, wanted.to or after)
     if not all(numbers):
         raise Conflict(
             f"{name} has no two versions that were live one after the other", hint=f"name two: faas diff {name} 1 2"
         )
     old, new = [(await services.catalog.version_of(name, number))[1] for number in numbers]
-    files, more = [], 0
+    files: list[FileChange] = []
+    more = 0
     if old.code != new.code:
         folders = [await services.code.folder(version.code) for version in (old, new)]
         try:

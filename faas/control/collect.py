@@ -4,6 +4,7 @@
        (here, in Redis)                                (one guard a function)          (idle still: checked again)
 
 A push in progress is not in any history yet; it is safe because it asked for its bundles less than `grace_s` ago.
+On disk a bundle is idle when nobody has needed it either: instances of a removed function may still be ending.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ EVERY_S = 600.0
 SETTLE_S = 30.0
 """Pause between a push and the collection after it: pushes come in flocks."""
 GRACE_S = 2 * 3600.0
-"""A bundle that was asked for more recently is not removed: longer than starting takes at most."""
+"""A bundle that was asked for more recently is not removed: longer than starting takes at most, in seconds."""
 
 
 class Collected(NamedTuple):
@@ -118,9 +119,15 @@ class Collector:
         versions, needed = await self._versions(snapshot)
         needed.update(self._in_use())
         going = [sha for sha in local if sha not in needed]
-        removed = await asyncio.to_thread(self._bundles.remove_idle, going, before)
+        removed = await asyncio.to_thread(self._sweep, going, needed, before)
         swept = await self._blobs.sweep([sha for sha in shared if sha not in needed], self._grace_s)
         return Collected(versions, removed, swept)
+
+    def _sweep(self, going: Iterable[str], needed: Iterable[str], before: float) -> int:
+        removed = self._bundles.remove_idle(going, before)
+        for sha in needed:
+            self._bundles.touch(sha)  # The grace of those that are not needed next time begins now.
+        return removed
 
     async def _versions(self, snapshot: Snapshot) -> tuple[int, set[str]]:
         """Forget expendable versions; how many went, and the bundles that the others refer to."""

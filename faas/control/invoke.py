@@ -31,12 +31,13 @@ class Invoker:
         self._logs = logs
         self._metrics = metrics
 
+    def resolve_now(self, target: Target) -> tuple[Function, Version] | None:
+        """Like `resolve`, without waiting; None for an old version that is not at hand."""
+        return self._catalog.resolve(target, random.random())  # noqa: S311 (a draw, not a secret)
+
     async def resolve(self, target: Target) -> tuple[Function, Version]:
         """What a call to `target` runs now. Raises NotFound with close names."""
-        found = self._catalog.resolve(target, random.random())  # noqa: S311 (a draw, not a secret)
-        if found is None:
-            found = await self._catalog.locate(target, 0.0)
-        return found
+        return self.resolve_now(target) or await self._catalog.locate(target, 0.0)
 
     async def run(self, function: Function, version: Version, call: Call) -> Reply:
         """One attempt. Raises the FaasError to answer with; the attempt has begun unless it says otherwise."""

@@ -28,17 +28,15 @@ def unpoint(function: Function, alias: str) -> Function:
 def way_back(function: Function) -> tuple[int, int] | None:
     """Versions a rollback of `live` moves from and to; None: nothing was live before.
 
-    While `live` is spread over several versions, the way back leads to all of the one that was live first.
+    While `live` is spread over several versions, the way back leads to the one that was wholly live last, and away
+    from the one that came in.
     """
-    live = function.live()
-    if live is None:
+    weights = function.aliases.get(LIVE)
+    if not weights or not function.was_live:
         return None
-    weights = function.aliases[LIVE]
-    previous = function.was_live[-1] if function.was_live else 0
-    if len(weights) > 1 and previous not in weights:
-        others = {number: weight for number, weight in weights.items() if number != live.number}
-        return max(others, key=lambda number: (others[number], number)), live.number
-    return (live.number, previous) if previous else None
+    previous = function.was_live[-1]
+    others = [number for number in weights if number != previous]
+    return max(others, key=lambda number: (weights[number], number)), previous
 
 
 def _pointing(function: Function, aliases: dict[str, dict[int, int]], known: Mapping[int, Version]) -> Function:
@@ -49,8 +47,14 @@ def _pointing(function: Function, aliases: dict[str, dict[int, int]], known: Map
 
 def _was_live(before: Function, after: Function) -> tuple[int, ...]:
     """Each version once, so that a rollback and the rollback of it do not fill the list."""
-    old, new = before.live(), after.live()
-    if old is None or new is None or old.number == new.number:
+    old, new = _wholly_live(before), _wholly_live(after)
+    if old == new:
         return before.was_live
-    kept = [number for number in before.was_live if number not in (old.number, new.number)]
-    return (*kept, old.number)[-WAS_LIVE_MAX:]
+    kept = [number for number in before.was_live if number not in (old, new)]
+    return (*kept, old)[-WAS_LIVE_MAX:] if old else tuple(kept)
+
+
+def _wholly_live(function: Function) -> int:
+    """The version that gets every plain call; 0 while there is none, or while `live` is spread."""
+    weights = function.aliases.get(LIVE, {})
+    return next(iter(weights)) if len(weights) == 1 else 0

@@ -40,6 +40,15 @@ class Budget:
         self.used -= size
 
 
+def at_hand(request: web.BaseRequest, limit: int) -> tuple[bytes, int] | None:
+    """The body, if it is small and came with the head: no timer, no waiting. Otherwise None: `read` it."""
+    announced = request.content_length
+    content = request.content
+    if announced is None or announced > min(limit, SMALL) or not content.is_eof() or content.exception() is not None:
+        return None
+    return content.read_nowait(-1), 0
+
+
 async def read(request: web.BaseRequest, limit: int, budget: Budget) -> tuple[bytes, int]:
     """The body and the size claimed from `budget`, which the caller gives back when the call has ended.
 
@@ -52,8 +61,6 @@ async def read(request: web.BaseRequest, limit: int, budget: Budget) -> tuple[by
     if announced is not None and announced > limit:
         raise _too_large(announced, limit)
     if announced is not None and announced <= SMALL:
-        if request.content.is_eof():  # it came with the head, as small bodies do: no timer needed
-            return request.content.read_nowait(-1), 0
         try:
             async with asyncio.timeout(IDLE_S):
                 return await request.content.read(-1), 0

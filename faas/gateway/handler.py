@@ -19,6 +19,7 @@ from faas.control.tokens import Principal
 from faas.errors import FaasError, Internal, Invalid, NotFound, Unauthorized
 from faas.gateway import body as bodies
 from faas.gateway.replies import HOP_BY_HOP, headers_of, problem_response, stamp
+from faas.gateway.whole import fits, whole
 from faas.ids import new_id
 from faas.model import Function, Version
 from faas.names import Target, parse_target
@@ -33,6 +34,7 @@ _BODILESS = frozenset({204, 205, 304})
 """Statuses whose replies end with their head."""
 SANDBOX = "sandbox allow-scripts allow-forms"
 """Content-Security-Policy of function replies on a host that also serves the dashboard: see docs/architecture.md."""
+_SANDBOX_LINE = f"Content-Security-Policy: {SANDBOX}\r\n".encode()
 
 
 Authenticate = Callable[[Mapping[str, str]], Principal | None]
@@ -62,7 +64,7 @@ class Gateway:
         self._sandbox = sandbox
         self._budget = bodies.Budget(body_budget)
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """aiohttp handler for everything below PREFIX."""
         call_id = new_id("c")
         tracebacks = False
@@ -70,7 +72,8 @@ class Gateway:
         try:
             raw_path = request.rel_url.raw_path
             name, slash, rest = raw_path[len(PREFIX) :].partition("/")
-            function, version = await self._invoker.resolve(_target(name))
+            target = _target(name)
+            function, version = self._invoker.resolve_now(target) or await self._invoker.resolve(target)
             caller = self._authenticate(request.headers) if "Authorization" in request.headers else None
             if caller is not None and caller.may("invoke", function.app):
                 full = tracebacks = True
@@ -88,7 +91,7 @@ class Gateway:
 
     async def _run(
         self,
-        request: web.Request,
+        request: web.BaseRequest,
         function: Function,
         version: Version,
         call_id: str,
@@ -98,7 +101,9 @@ class Gateway:
         claimed = 0
         content = b""
         if request.body_exists:
-            content, claimed = await bodies.read(request, version.settings.body, self._budget)
+            content, claimed = bodies.at_hand(request, version.settings.body) or await bodies.read(
+                request, version.settings.body, self._budget
+            )
         try:
             call = Call(
                 call_id,
@@ -116,7 +121,10 @@ class Gateway:
             if claimed:
                 self._budget.give(claimed)
 
-    async def _respond(self, request: web.Request, call_id: str, reply: Reply) -> web.StreamResponse:
+    async def _respond(self, request: web.BaseRequest, call_id: str, reply: Reply) -> web.StreamResponse:
+        request_id = request.headers.get("X-Request-Id")
+        if fits(request, reply) and not request_id:
+            return whole(call_id, reply, _SANDBOX_LINE if self._sandbox else b"")
         try:
             headers = headers_of(reply.headers)
         except FaasError:
@@ -125,14 +133,14 @@ class Gateway:
         stamp(headers, call_id, reply)
         if self._sandbox:
             headers["Content-Security-Policy"] = SANDBOX
-        if request_id := request.headers.get("X-Request-Id"):
+        if request_id:
             headers["X-Request-Id"] = request_id[:256]
         if reply.stream is None:
             return web.Response(status=reply.status, body=reply.body, headers=headers)
         return await self._stream(request, call_id, reply, web.StreamResponse(status=reply.status, headers=headers))
 
     async def _stream(
-        self, request: web.Request, call_id: str, reply: Reply, response: web.StreamResponse
+        self, request: web.BaseRequest, call_id: str, reply: Reply, response: web.StreamResponse
     ) -> web.StreamResponse:
         assert reply.stream is not None
         try:
@@ -165,7 +173,7 @@ class Gateway:
         return NotFound(f"no function {function.id} for this token")
 
     def _failed(
-        self, request: web.Request, error: FaasError, call_id: str, *, full: bool, tracebacks: bool
+        self, request: web.BaseRequest, error: FaasError, call_id: str, *, full: bool, tracebacks: bool
     ) -> web.Response:
         response = problem_response(error, call_id, full=full, tracebacks=tracebacks or full)
         if request_id := request.headers.get("X-Request-Id"):
@@ -183,7 +191,7 @@ def _target(name: str) -> Target:
         ) from None
 
 
-def _forwarded(request: web.Request, *, ours: bool) -> Pairs:
+def _forwarded(request: web.BaseRequest, *, ours: bool) -> Pairs:
     """Request headers for the function: hop-by-hop ones and our own credential removed."""
     return [
         (name, value)
@@ -192,7 +200,7 @@ def _forwarded(request: web.Request, *, ours: bool) -> Pairs:
     ]
 
 
-def _extra(request: web.Request) -> dict[str, object]:
+def _extra(request: web.BaseRequest) -> dict[str, object]:
     extra: dict[str, object] = {"client": request.remote or "", "scheme": request.scheme, "host": request.host}
     headers = request.headers
     if trace := headers.get("traceparent"):

@@ -27,7 +27,14 @@ HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-_OURS = HOP_BY_HOP | {"content-length", "server", "date", "x-call-id", "x-faas-version", "x-faas-start"}
+_OURS = frozenset(
+    name.encode()
+    for name in (
+        *HOP_BY_HOP,
+        *("content-length", "server", "date", "x-call-id", "x-faas-version", "x-faas-start"),
+        *("server-timing", "x-duration-seconds", "x-request-id", "proxy-status", "content-security-policy"),
+    )
+)
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 # Values of the `error` parameter of Proxy-Status, RFC 9209 section 2.3.
@@ -44,22 +51,27 @@ _PROXY_ERRORS = {
 }
 
 
-def headers_of(pairs: Pairs) -> CIMultiDict[str]:
-    """A function's reply headers, without those that are the gateway's own to set.
+def is_ours(lower: bytes) -> bool:
+    """True for a header, in lower case, that the gateway sets itself or that belongs to one connection."""
+    return lower in _OURS
 
-    Raises:
-        BadReply: a name or value that would break the response.
-    """
+
+def check_header(name: bytes, value: bytes) -> None:
+    """Raises BadReply for a name or value that would break the response."""
+    if not _NAME.fullmatch(name) or _BAD_VALUE.search(value):
+        raise BadReply(
+            f"the reply header {name[:80].decode('latin-1')!r} has a character that HTTP does not allow",
+            hint="Header names are tokens; values have no line ends or control characters.",
+        )
+
+
+def headers_of(pairs: Pairs) -> CIMultiDict[str]:
+    """A function's reply headers, without those that are the gateway's own. Raises BadReply."""
     headers: CIMultiDict[str] = CIMultiDict()
     for name, value in pairs:
-        if not _NAME.fullmatch(name) or _BAD_VALUE.search(value):
-            raise BadReply(
-                f"the reply header {name[:80].decode('latin-1')!r} has a character that HTTP does not allow",
-                hint="Header names are tokens; values have no line ends or control characters.",
-            )
-        text = name.decode("ascii")
-        if text.lower() not in _OURS:
-            headers.add(text, value.decode("utf-8", "surrogateescape"))
+        check_header(name, value)
+        if not is_ours(name.lower()):
+            headers.add(name.decode("ascii"), value.decode("utf-8", "surrogateescape"))
     return headers
 
 

@@ -47,6 +47,7 @@ class Attempt:
         "future",
         "instance",
         "reply",
+        "run_s",
         "stream",
         "timer",
     )
@@ -67,6 +68,8 @@ class Attempt:
         self.future = future
         self.reply: Reply | None = None
         self.ended = False
+        self.run_s = 0.0
+        """Seconds in the handler, as the instance told; 0: it did not."""
         self.timer: asyncio.TimerHandle | None = None
         """The deadline; cancelled when the attempt ends."""
         self._body = b""
@@ -123,8 +126,9 @@ class Attempt:
         if not isinstance(body, bytes) or len(body) > INLINE_MAX:
             raise ProtocolError("REPLY with a body that is not bytes or is too large")
         reply = Reply(status, headers, body, run_ms=_run_ms(info))
-        self._end()
+        self.run_s = reply.run_ms / 1000
         self._resolve(reply)
+        self._end()
 
     def _on_head(self, message: m.Message) -> None:
         if self.reply is not None:
@@ -145,6 +149,7 @@ class Attempt:
         if self.reply is None or self.reply.stream is None:
             raise ProtocolError("END before HEAD")
         self.reply.run_ms = _run_ms(info)
+        self.run_s = self.reply.run_ms / 1000
         self.reply.stream.finish()
         self._end()
 

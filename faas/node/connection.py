@@ -10,11 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+import structlog
+
 from faas.errors import ProtocolError
 from faas.wire import limits
 from faas.wire import messages as m
 from faas.wire.codec import Decoder, encode
 from faas.wire.messages import Message
+
+log = structlog.get_logger(__name__)
 
 WELCOME = m.welcome(
     limits.PROTOCOL,
@@ -61,6 +65,10 @@ class Connection(asyncio.Protocol):
         except ProtocolError as error:
             self.broken = True
             self.close(error.message)
+        except Exception:
+            # What we know of the instance may be wrong now: it is replaced rather than waited for.
+            log.exception("a frame could not be handled; this is a defect, and costs one instance")
+            self.close("the node failed on a frame")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.close(str(exc) if exc else "closed by the instance")

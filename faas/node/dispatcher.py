@@ -10,6 +10,7 @@ One deadline: it runs from admission, and stands still until the version's first
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from faas.errors import DeadlineExceeded, NotFound, Unavailable
 from faas.model import Function, Version, VersionId
@@ -54,57 +55,49 @@ class Dispatcher:
                 continue  # sent ahead to an instance that died before its turn
 
     async def _run(self, pool: Pool, call: Call, admitted: float) -> Reply:
+        future: asyncio.Future[Reply] = self._loop.create_future()
         instance = (pool.take() or pool.take_ahead()) if not self.closing else None
-        if instance is None:
-            return await self._run_later(pool, call, admitted)
-        attempt = self._begin(pool, instance, call, admitted, pool.version.settings.timeout_s)
-        reply = await self._answer(pool, attempt)
-        reply.queue_ms = (attempt.began - admitted) * 1000
-        return reply
-
-    async def _run_later(self, pool: Pool, call: Call, admitted: float) -> Reply:
-        waiter = self._enqueue(pool, call, admitted)
-        limit_s = pool.version.settings.start_timeout_s if waiter.cold else waiter.timeout_s
-        waiter.timer = self._loop.call_at(admitted + limit_s, self._waited, pool, waiter)
+        if instance is not None:
+            waiter = None
+            attempt = self._begin(pool, instance, call, future, admitted, pool.version.settings.timeout_s)
+        else:
+            waiter = self._enqueue(pool, call, future, admitted)
         try:
-            attempt = await waiter.future
+            reply = await future
         except asyncio.CancelledError:
-            if waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None:
-                begun = waiter.future.result()
+            begun = attempt if waiter is None else waiter.attempt
+            if begun is not None:
                 begun.instance.cancel(begun, "the caller went away")
             raise
         finally:
-            waiter.timer.cancel()
-        reply = await self._answer(pool, attempt)
-        waited_ms = (attempt.began - admitted) * 1000
-        if waiter.cold:
-            reply.cold = True
-            reply.start_ms = max(0.0, ((pool.ready_since or admitted) - admitted) * 1000)
-        reply.queue_ms = max(0.0, waited_ms - reply.start_ms)
+            if waiter is not None:
+                waiter.timer.cancel()
+        if waiter is not None:
+            assert waiter.attempt is not None
+            attempt = waiter.attempt
+            if waiter.cold:
+                reply.cold = True
+                reply.start_ms = max(0.0, ((pool.ready_since or admitted) - admitted) * 1000)
+        reply.queue_ms = max(0.0, (attempt.began - admitted) * 1000 - reply.start_ms)
+        reply.version = pool.version.number
+        if reply.stream is not None:
+            reply.abandon = partial(attempt.instance.cancel, attempt)
         return reply
 
-    def _begin(self, pool: Pool, instance: Instance, call: Call, began: float, left_s: float) -> Attempt:
-        attempt = instance.begin(call, began, int(left_s * 1000))
+    def _begin(
+        self, pool: Pool, instance: Instance, call: Call, future: asyncio.Future[Reply], began: float, left_s: float
+    ) -> Attempt:
+        attempt = instance.begin(call, future, began, int(left_s * 1000))
         attempt.timer = self._loop.call_at(began + left_s, self._deadline, pool, attempt)
         return attempt
 
-    def _begin_waiter(self, pool: Pool, instance: Instance, waiter: Waiter) -> Attempt:
+    def _begin_waiter(self, pool: Pool, instance: Instance, waiter: Waiter) -> None:
         """Begin a call that waited, with what its one timeout has left."""
         now = self._loop.time()
         clock = max(waiter.admitted, pool.ready_since or now) if waiter.cold else waiter.admitted
-        return self._begin(pool, instance, waiter.call, now, max(0.001, clock + waiter.timeout_s - now))
-
-    async def _answer(self, pool: Pool, attempt: Attempt) -> Reply:
-        instance = attempt.instance
-        try:
-            reply = await attempt.future
-        except asyncio.CancelledError:
-            instance.cancel(attempt, "the caller went away")
-            raise
-        reply.version = pool.version.number
-        if reply.stream is not None:
-            reply.abandon = lambda reason: instance.cancel(attempt, reason)
-        return reply
+        left_s = max(0.001, clock + waiter.timeout_s - now)
+        waiter.timer.cancel()
+        waiter.attempt = self._begin(pool, instance, waiter.call, waiter.future, now, left_s)
 
     def _deadline(self, pool: Pool, attempt: Attempt) -> None:
         """The answer is 504 now; the handler may still be at it, so its slot is taken back by force if need be."""
@@ -122,15 +115,19 @@ class Dispatcher:
         else:
             attempt.instance.overdue(attempt)
 
-    def _enqueue(self, pool: Pool, call: Call, admitted: float) -> Waiter:
+    def _enqueue(self, pool: Pool, call: Call, future: asyncio.Future[Reply], admitted: float) -> Waiter:
         if self.closing:
             raise Unavailable("this node is stopping", hint="Repeat the call: another node takes it.", retry_after_s=1)
         self._starts.check(pool)
-        return pool.wait(call, admitted, pool.version.settings.timeout_s)
+        settings = pool.version.settings
+        waiter = pool.wait(call, future, admitted, settings.timeout_s)
+        limit_s = settings.start_timeout_s if waiter.cold else settings.timeout_s
+        waiter.timer = self._loop.call_at(admitted + limit_s, self._waited, pool, waiter)
+        return waiter
 
     def _waited(self, pool: Pool, waiter: Waiter) -> None:
         """The waiter's time is up, unless the pool became ready meanwhile: then its clock began there."""
-        if waiter.future.done():
+        if waiter.future.done() or waiter.attempt is not None:
             return
         ready = pool.ready_since
         if waiter.cold and ready is not None and ready + waiter.timeout_s > self._loop.time():

@@ -16,22 +16,24 @@ from collections.abc import Callable
 from faas.errors import FaasError, TooManyRequests
 from faas.model import Function, Version, VersionId
 from faas.node.attempt import Attempt
-from faas.node.call import Call
+from faas.node.call import Call, Reply
 from faas.node.instance import Instance
 from faas.policy import ahead, backoff, starting
 from faas.policy.eviction import Idle
 
+LONG_S = 0.2
+"""Age in seconds from which a running call says more about a function than its calls before."""
 SERVICE_WEIGHT = 0.1
 """Weight of the newest call in the smoothed service time."""
 
 
 class Waiter:
-    """A call waiting for a slot. The future gives its attempt, begun the moment the slot was free."""
+    """A call waiting for a slot. Its attempt begins the moment a slot is free, and answers the same future."""
 
-    __slots__ = ("admitted", "call", "cold", "future", "timeout_s", "timer")
+    __slots__ = ("admitted", "attempt", "call", "cold", "future", "timeout_s", "timer")
 
     def __init__(
-        self, call: Call, future: asyncio.Future[Attempt], admitted: float, timeout_s: float, cold: bool
+        self, call: Call, future: asyncio.Future[Reply], admitted: float, timeout_s: float, cold: bool
     ) -> None:
         self.call = call
         self.future = future
@@ -39,6 +41,7 @@ class Waiter:
         self.timeout_s = timeout_s
         self.cold = cold
         """Nothing was ready when it came: its clock stands still until something is."""
+        self.attempt: Attempt | None = None
         self.timer: asyncio.TimerHandle
 
 
@@ -51,7 +54,7 @@ class Pool:
         version: Version,
         *,
         clock: Callable[[], float],
-        begin: Callable[[Pool, Instance, Waiter], Attempt],
+        begin: Callable[[Pool, Instance, Waiter], None],
         on_need: Callable[[Pool], None],
         on_dead: Callable[[Instance], None],
         on_retired: Callable[[Instance], None],
@@ -141,13 +144,13 @@ class Pool:
         while waiters and instance.room > least:
             waiter = waiters.popleft()
             if not waiter.future.done():
-                waiter.future.set_result(self._begin(self, instance, waiter))
+                self._begin(self, instance, waiter)
         if instance.room > 0 and instance not in self._free:
             self._free.append(instance)
 
     # -- waiting -------------------------------------------------------------------------------------------
 
-    def wait(self, call: Call, admitted: float, timeout_s: float) -> Waiter:
+    def wait(self, call: Call, future: asyncio.Future[Reply], admitted: float, timeout_s: float) -> Waiter:
         """Join the queue. Raises TooManyRequests when it is full."""
         if len(self.waiters) >= self.waiting_max:
             self.waiters = deque(waiter for waiter in self.waiters if not waiter.future.done())
@@ -158,7 +161,7 @@ class Pool:
                 retry_after_s=1.0,
             )
         cold = self.ready_since is None
-        waiter = Waiter(call, asyncio.get_running_loop().create_future(), admitted, timeout_s, cold)
+        waiter = Waiter(call, future, admitted, timeout_s, cold)
         self.waiters.append(waiter)
         if cold or starting.is_standing(self.service_s, admitted - self.waiters[0].admitted):
             self._on_need(self)
@@ -252,11 +255,12 @@ class Pool:
         )
 
     def _service_now(self) -> float | None:
-        """The smoothed service time, or the age of the oldest running call if that is more already."""
+        """The smoothed service time, or the age of the oldest running call if that is clearly more."""
         begun = [attempt.began for one in self.instances.values() for attempt in one.calls.values()]
-        if not begun:
-            return self.service_s
-        return max(self.service_s or 0.0, self._clock() - min(begun))
+        oldest_s = self._clock() - min(begun) if begun else 0.0
+        if self.service_s is None:
+            return oldest_s or None
+        return oldest_s if oldest_s > LONG_S else self.service_s
 
     def idle(self, now: float) -> list[Idle]:
         """Its idle instances, for the reaper and for eviction."""

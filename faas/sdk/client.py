@@ -91,6 +91,79 @@ class Client(Http):
         """Remove an alias other than `live`."""
         await self.json("DELETE", _function(name, "aliases", alias))
 
+    async def diff(self, name: str, old: int = 0, new: int = 0) -> View:
+        """Compare two versions; 0: the one that was live before, and the live one."""
+        return await self._view("GET", _function(name, "diff") + _query(**{"from": old, "to": new}))
+
+    async def pause(self, name: str, reason: str = "") -> View:
+        """Refuse calls to a function; the reason is told to callers."""
+        return await self._view("POST", _function(name, "pause"), {"reason": reason})
+
+    async def resume(self, name: str) -> View:
+        """Let a function take calls again."""
+        return await self._view("POST", _function(name, "resume"))
+
+    async def rollback_all(self) -> View:
+        """Put live again what was live before, everywhere; answers `moved` and `stayed`."""
+        return await self._view("POST", "/v1/rollback")
+
+    async def apps(self) -> list[View]:
+        """Apps with counts."""
+        return await self._list("/v1/apps", "apps")
+
+    async def app(self, app: str) -> View:
+        """One app (`app`) with its `functions`; so do all changes of an app answer."""
+        return await self._view("GET", _app(app))
+
+    async def scale_app(
+        self, app: str, minimum: int | None = None, maximum: int | None = None, by: float | None = None
+    ) -> View:
+        """Scale every function by hand: bounds, of which None ones stay, or a factor."""
+        return await self._view("PUT", _app(app, "scale"), {"min": minimum, "max": maximum, "by": by})
+
+    async def unscale_app(self, app: str) -> View:
+        """Clear the scale set by hand."""
+        return await self._view("DELETE", _app(app, "scale"))
+
+    async def pause_app(self, app: str, reason: str = "") -> View:
+        """Refuse calls to every function."""
+        return await self._view("POST", _app(app, "pause"), {"reason": reason})
+
+    async def resume_app(self, app: str) -> View:
+        """Let every function take calls again."""
+        return await self._view("POST", _app(app, "resume"))
+
+    async def rollback_app(self, app: str) -> View:
+        """Put live again what was live before, of every function; answers `moved` and `stayed`."""
+        return await self._view("POST", _app(app, "rollback"))
+
+    async def remove_app(self, app: str) -> None:
+        """Delete its functions with all versions, and its secrets."""
+        await self.json("DELETE", _app(app))
+
+    async def tokens(self) -> list[View]:
+        """Tokens, never what they are."""
+        return await self._list("/v1/tokens", "tokens")
+
+    async def create_token(
+        self, name: str, roles: list[str], apps: list[str] | None = None, expires_s: float | None = None
+    ) -> View:
+        """Make a token; `token` in the answer is the only place where it can be read."""
+        document = {"name": name, "roles": roles, "apps": apps, "expires_s": expires_s}
+        return await self._view("POST", "/v1/tokens", document)
+
+    async def revoke_token(self, name: str) -> View:
+        """End a token, by name or id."""
+        return await self._view("DELETE", "/v1/tokens/" + quote(name, safe=""))
+
+    async def audit(
+        self, *, function: str = "", app: str = "", limit: int = 100, follow: bool = False
+    ) -> AsyncIterator[View]:
+        """Who changed what, oldest first; with `follow` without end."""
+        query = _query(function=function, app=app, limit=limit, follow="1" if follow else "")
+        async for line in self.lines("GET", "/v1/audit" + query, idle_s=FOLLOW_IDLE_S):
+            yield self.decode(line, View)
+
     async def logs(
         self,
         name: str,
@@ -189,6 +262,10 @@ class Client(Http):
 
 def _function(name: str, *rest: str) -> str:
     return "/v1/functions/" + "/".join(quote(part, safe="") for part in (name, *rest))
+
+
+def _app(app: str, *rest: str) -> str:
+    return "/v1/apps/" + "/".join(quote(part, safe="") for part in (app, *rest))
 
 
 def _query(**values: object) -> str:

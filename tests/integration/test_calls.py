@@ -6,12 +6,15 @@ import asyncio
 import hashlib
 import io
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from yarl import URL
 
+from tests.integration.conftest import HANDLERS, HERE, put
 from tests.integration.node import Reply, RunningNode
+from tests.support import free_port, require
 
 KIB, MIB = 1024, 1024 * 1024
 FORM = "application/x-www-form-urlencoded"
@@ -244,6 +247,59 @@ async def test_a_died_instance_is_502_with_the_cause(
     assert said in problem["detail"]
     assert problem["exit"] == exit
     assert (await corpus.call("crash.e2e", json={"how": "nothing"})).json() == {"survived": "nothing"}
+
+
+async def test_out_of_memory_is_502_and_said_to_be_so(corpus: RunningNode) -> None:
+    await put(corpus, HANDLERS / "memory.py", app="e2e", memory="48M")
+    reply = await corpus.call("memory.e2e", json={})
+    problem = assert_problem(reply, 502, "instance_died", "function", "connection_terminated")
+    assert "out of memory" in problem["detail"]
+    assert "memory" in problem["hint"]
+    assert problem["exit"]["oom"] is True
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "code"),
+    [
+        ("GET /function/echo.e2e HTTP/1.1\nX-Big: " + "x" * 20_000, 431, "head_too_large"),
+        ("GET /function/echo.e2e?" + "x" * 20_000 + " HTTP/1.1", 431, "head_too_large"),
+        ("BREW /function/echo.e2e HTTP/1.1", 400, "bad_request"),
+        ("this is not a request", 400, "bad_request"),
+        ("POST /function/echo.e2e HTTP/1.1\nContent-Length: -5", 400, "bad_request"),
+    ],
+)
+async def test_what_is_not_a_request_gets_a_problem_document_too(
+    corpus: RunningNode, head: str, status: int, code: str
+) -> None:
+    answer, _, content = (await raw(corpus, head)).partition(b"\r\n\r\n")
+    assert int(answer.split(b" ")[1]) == status
+    assert b"application/problem+json" in answer
+    problem = Reply(status, {}, content).json()
+    assert (problem["code"], problem["fault"]) == (code, "caller")
+    assert "Traceback" not in corpus.log(), "a stranger cannot fill the node's log"
+
+
+async def test_strangers_learn_code_fault_and_call_only(tmp_path: Path) -> None:
+    """On a listener for the outside a caller without a token is nobody, even to a public function."""
+    require("bwrap")
+    admin, port = f"127.0.0.1:{free_port()}", free_port()
+    node = RunningNode(tmp_path / "d", "--driver", "process", "--listen", f"0.0.0.0:{port}", "--admin-listen", admin)
+    node.url, door = f"http://{admin}", f"http://127.0.0.1:{port}"
+    async with node as running:
+        await put(running, HANDLERS / "raises.py", public=True)
+        await put(running, HERE / "echo.py")
+        body = {"what": "plain"}
+        async with running.http.post(f"{door}/function/raises", json=body) as answer:
+            told = await answer.json(content_type=None)
+            assert (answer.status, set(told)) == (500, {"status", "code", "fault", "call_id"})
+        token = {"Authorization": f"Bearer {running.token}"}
+        async with running.http.post(f"{door}/function/raises", json=body, headers=token) as answer:
+            assert (await answer.json(content_type=None))["traceback"].startswith("Traceback")
+        async with running.http.post(f"{door}/function/echo") as answer:
+            assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, 'Bearer realm="faas"')
+        async with running.http.post(f"{door}/function/echo", headers=token) as answer:
+            seen = dict((await answer.json())["headers"])
+            assert (answer.status, "authorization" in seen) == (200, False), "our credential ends here"
 
 
 async def test_unknown_functions_and_ours_are_told_apart_from_the_functions_own_errors(corpus: RunningNode) -> None:

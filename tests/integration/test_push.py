@@ -124,7 +124,7 @@ async def test_a_failing_import_shows_the_handlers_traceback_and_changes_nothing
     assert "push-broken.py" in failed.err or "push_broken.py" in failed.err
     assert "LIMITS = json.loads('{oops')" in failed.err
     assert "JSONDecodeError" in failed.err
-    assert "faas_runtime" not in failed.err, "the handler's own frames only"
+    assert not re.search("faas_runtime|importlib", failed.err), "the handler's own frames only"
     assert await answer(docker_node, "push-broken") == "good"
     assert (await docker_node.api("GET", "/v1/functions/push-broken"))["live"] == 1
     told = events((await docker_node.cli("push", str(source), "--json")).out)

@@ -28,5 +28,5 @@ local function again(i, id)
 end
 
 for i, id in ipairs(args) do replies[i] = again(i, id) end
-settle_counts()
+write_out()
 return replies

@@ -14,12 +14,15 @@ for i, id in ipairs(args) do
     call('PUBLISH', P .. 'cancel', id)
     replies[i] = 'asked'
   elseif state == 'waiting' or state == 'delayed' then
-    call('ZREM', P .. (state == 'waiting' and 'w:' or 'd:') .. fn, id)
+    local place, list = P .. 'w:' .. fn, 'ready'
+    if state == 'delayed' then place, list = P .. 'd:' .. fn, 'due' end
+    call('ZREM', place, id)
+    if call('EXISTS', place) == 0 then call('ZREM', P .. list, fn) end
     finish(id, {f = fn, z = tonumber(v[3]), i = v[4], u = v[5]}, 'cancelled', 'cancelled before it began')
     replies[i] = 'cancelled'
   else
     replies[i] = state
   end
 end
-settle_counts()
+write_out()
 return replies

@@ -61,5 +61,5 @@ local function accept(i, job)
 end
 
 for i, job in ipairs(args) do replies[i] = accept(i, job) end
-settle_counts()
+write_out()
 return replies

@@ -63,19 +63,34 @@ local function delay_until(id, fn, at)
   if call('ZADD', P .. 'due', 'LT', 'CH', at, fn) == 1 then call('PUBLISH', P .. 'bell', fn) end
 end
 
-local function unlease(id, fn, node)
-  call('ZREM', P .. 'run:' .. fn, id)
-  call('ZREM', P .. 'lease:' .. node, id)
+-- What many jobs of one move have in common is written once a key and not once a job: half of Redis' time.
+-- Every move that ends jobs or leases calls write_out last, and before it looks at what is held back here.
+local removals, additions, unlinks = {}, {}, {}
+local counts, indexes = {}, {}
+
+local function into(lists, key, ...)
+  local list = lists[key]
+  if not list then
+    list = {}
+    lists[key] = list
+  end
+  for _, value in ipairs({...}) do list[#list + 1] = value end
 end
 
--- Counters and trimming, once a function and not once a job. Every move that counts calls settle_counts last.
-local counts, indexes = {}, {}
+local function unlease(id, fn, node)
+  into(removals, P .. 'run:' .. fn, id)
+  into(removals, P .. 'lease:' .. node, id)
+end
+
 local function count(fn, jobs, bytes)
   local entry = counts[fn] or {0, 0}
   counts[fn] = {entry[1] + jobs, entry[2] + bytes}
 end
 
-local function settle_counts()
+local function write_out()
+  for key, members in pairs(removals) do call('ZREM', key, unpack(members)) end
+  for key, members in pairs(additions) do call('ZADD', key, unpack(members)) end
+  if #unlinks > 0 then call('UNLINK', unpack(unlinks)) end
   for fn, change in pairs(counts) do
     local c = P .. 'c:' .. fn
     local n = call('HINCRBY', c, 'n', change[1])
@@ -91,20 +106,22 @@ local function settle_counts()
     call('ZREMRANGEBYRANK', index, 0, -ended_max - 1)
     call('PEXPIRE', index, ttl)
   end
+  removals, additions, unlinks, counts, indexes = {}, {}, {}, {}, {}
 end
 
 -- job: f, z, i, u as in the entry. The caller has taken it out of w:, d: or run: before.
 local function finish(id, job, state, cause, result)
   local m, ttl = meta(id), state == 'dead' and dead_ms or keep_ms
   if result and #result <= INLINE then
-    call('HSET', m, 's', state, 't', now, 'q', cause, 'r', result)
+    call('HSET', m, 's', state, 't', now, 'r', result)
   else
-    call('HSET', m, 's', state, 't', now, 'q', cause)
+    call('HSET', m, 's', state, 't', now)
     if result then call('SET', P .. 'r:' .. id, result, 'PX', ttl) end
   end
+  if cause ~= '' then call('HSET', m, 'q', cause) end
   call('PEXPIRE', m, ttl)
   if state == 'succeeded' then
-    call('UNLINK', P .. 'j:' .. id)
+    unlinks[#unlinks + 1] = P .. 'j:' .. id
   else
     call('PEXPIRE', P .. 'j:' .. id, ttl)
   end
@@ -114,7 +131,7 @@ local function finish(id, job, state, cause, result)
     call('PEXPIRE', P .. 'st:' .. id, ttl)
   end
   local index = P .. 'e:' .. state .. ':' .. job.f
-  call('ZADD', index, now, id)
+  into(additions, index, now, id)
   indexes[index] = ttl
   count(job.f, -1, -job.z)
   if has(job.u, 'y') then call('ZADD', P .. 'notice', now, id) end

@@ -69,5 +69,5 @@ if functions > 0 then
   local from = functions > 64 and now % functions or 0
   for _, fn in ipairs(call('ZRANGE', P .. 'ready', from, from + 63)) do age(fn) end
 end
-settle_counts()
+write_out()
 return {lost, old, most <= 0 and 1 or more, next_due()}

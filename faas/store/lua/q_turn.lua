@@ -83,7 +83,7 @@ local function pick(fn, most)
   return chosen
 end
 
-local jobs, spent = {}, 0
+local jobs, inputs, spent = {}, {}, 0
 
 -- Give up to `most` jobs of a function to the node. Returns how many, and whether it stopped for bytes.
 local function serve(fn, most, want)
@@ -106,8 +106,8 @@ local function serve(fn, most, want)
       leases[#leases + 1], leases[#leases + 2] = now + want.lease, id
       runs[#runs + 1], runs[#runs + 2] = now, id
       spent, served = spent + bytes, served + 1
-      jobs[#jobs + 1] = {id, fn, take, attempt, tonumber(v[8]), tonumber(v[3]), tonumber(v[4]), v[7] or '',
-        call('GET', P .. 'j:' .. id)}
+      jobs[#jobs + 1] = {id, fn, take, attempt, tonumber(v[8]), tonumber(v[3]), tonumber(v[4]), v[7] or ''}
+      inputs[#inputs + 1] = P .. 'j:' .. id
     end
   end
   if #leave > 0 then call('ZREM', w, unpack(leave)) end
@@ -160,9 +160,13 @@ local settled, more = {}, 0
 for i, outcome in ipairs(args[1]) do settled[i] = settle(outcome) end
 if args[2] then
   local w = args[2]
+  write_out()
   promote(256)
   more = take({node = w[1], lease = w[2], most = w[3], bytes = w[4], each = w[5], rooms = w[6], limits = w[7]})
-  if #jobs > 0 then call('SADD', P .. 'holders', w[1]) end
+  if #jobs > 0 then
+    call('SADD', P .. 'holders', w[1])
+    for i, input in ipairs(call('MGET', unpack(inputs))) do jobs[i][9] = input end
+  end
 end
-settle_counts()
+write_out()
 return {settled, jobs, more, next_due()}

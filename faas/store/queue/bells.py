@@ -17,6 +17,7 @@ from faas.store.connection import translated
 from faas.store.queue.model import Info, Limits
 from faas.store.queue.moves import Moves
 from faas.store.queue.reads import Reads
+from faas.store.queue.tasks import end
 
 _LOOK_S = 1.0
 """Seconds after which a waiter looks for itself."""
@@ -61,8 +62,7 @@ class Bells:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._task is not None
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        await end(self._task)
 
     async def listening(self) -> None:
         """Returns when the bells are heard. Nobody has to wait for it."""

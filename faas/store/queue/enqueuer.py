@@ -10,6 +10,7 @@ from typing import NamedTuple, Self
 from faas.errors import FaasError, Internal, TooManyRequests, Unavailable
 from faas.store.queue.model import Enqueued, NewJob, Refused
 from faas.store.queue.queue import Queue
+from faas.store.queue.tasks import end
 
 BATCH = 128
 BATCH_BYTES = 4 * 1024 * 1024
@@ -49,8 +50,7 @@ class Enqueuer:
         try:
             await asyncio.wait([self._writer], timeout=CLOSE_S)
         finally:
-            self._writer.cancel()
-            await asyncio.wait([self._writer])
+            await end(self._writer)
             self._fail(list(self._pending), _closed())
             self._pending.clear()
 
@@ -136,6 +136,4 @@ class Enqueuer:
 
 
 def _closed() -> Unavailable:
-    return Unavailable(
-        "the node is stopping; the job may not be stored", hint="Send it again.", retry_after_s=1.0
-    )
+    return Unavailable("the node is stopping; the job may not be stored", hint="Send it again.", retry_after_s=1.0)

@@ -29,9 +29,7 @@ class Moves:
     def __init__(self, redis: Redis, limits: Limits) -> None:
         self._redis = redis
         ms = [round(seconds * 1000) for seconds in (limits.keep_s, limits.dead_s, limits.idle_s)]
-        self._limits = _encode(
-            [ms[0], ms[1], limits.listed, limits.history, limits.length, limits.bytes, ms[2]]
-        )
+        self._limits = _encode([ms[0], ms[1], limits.listed, limits.history, limits.length, limits.bytes, ms[2]])
 
     async def run(self, name: str, args: Sequence[Any], blobs: Sequence[bytes] = ()) -> Any:
         """The reply of `lua/q_NAME.lua`. NOSCRIPT means that nothing ran: sending the text is no blind retry.

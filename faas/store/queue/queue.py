@@ -40,6 +40,7 @@ MOST = 256
 CAUSE_MAX = 300
 STEPS_MAX, STEPS_BYTES_MAX = 1_000, 16 * 1024 * 1024
 _YEAR_S = 366 * 86400.0
+_LAST_S = 32_503_680_000.0
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_input = msgspec.msgpack.Decoder(Input).decode
@@ -95,9 +96,7 @@ class Queue:
         """Take jobs only. See `turn`."""
         return await self.turn((), want)
 
-    async def renew(
-        self, node: str, held: Sequence[tuple[str, int]], lease_s: float = 10.0
-    ) -> dict[str, Kept]:
+    async def renew(self, node: str, held: Sequence[tuple[str, int]], lease_s: float = 10.0) -> dict[str, Kept]:
         """Keep the leases (id, take) for `lease_s` more; says which are lost and which should be cancelled."""
         _few(held)
         replies = await self._moves.run("renew", [node, _ms(lease_s), held])
@@ -141,22 +140,20 @@ class Queue:
         """
         reply = await self._moves.run("step", [id, take, name, STEPS_MAX, STEPS_BYTES_MAX], [result])
         if reply[0] == b"full":
-            limit = (
-                f"{STEPS_MAX} steps" if reply[1] == b"steps" else f"{STEPS_BYTES_MAX} bytes of step results"
-            )
+            limit = f"{STEPS_MAX} steps" if reply[1] == b"steps" else f"{STEPS_BYTES_MAX} bytes of step results"
             raise TooLarge(f'step "{name[:80]}" of {id} is more than the {limit} that a job may keep')
         return reply[1] if reply[0] == b"ok" else None
 
     async def steps(self, id: str) -> dict[str, bytes]:
         """Results of the steps that are done, by name."""
         with translated():
-            found: dict[Any, Any] = await self._redis.hgetall(keys.steps(id))  # type: ignore[misc]
+            found: dict[Any, Any] = await self._redis.hgetall(keys.steps(id))
         return {name.decode(): value for name, value in found.items()}
 
     async def notices(self, most: int = MOST) -> list[str]:
         """Ids of ended jobs with `notify` nobody has called `noticed` for; oldest first."""
         with translated():
-            found: list[Any] = await self._redis.zrange(keys.NOTICE, 0, most - 1)  # type: ignore[assignment]
+            found: list[Any] = await self._redis.zrange(keys.NOTICE, 0, most - 1)
         return [id.decode() for id in found]
 
     async def noticed(self, ids: Sequence[str]) -> None:
@@ -179,11 +176,11 @@ def _new(job: NewJob, input: bytes) -> list[Any]:
     if job.attempts < 1 or not 0 < job.max_age_s <= _YEAR_S or not 0 <= job.delay_s <= _YEAR_S:
         raise Invalid(
             f"job {job.id}: attempts {job.attempts} (at least 1), max_age {job.max_age_s} s (above 0) and delay"
-            f" {job.delay_s} s (0 or more) have a year as their upper bound"
+            f" {job.delay_s} s (0 or more); both end at a year"
         )
-    at = _ms(job.at) if job.at is not None else 0
-    if at > 32_503_680_000_000:
-        raise Invalid(f"job {job.id}: at {job.at} is no time in seconds before the year 3000")
+    if job.at is not None and not 0 <= job.at <= _LAST_S:
+        raise Invalid(f"job {job.id}: at {job.at} is not a time in Unix seconds before the year 3000")
+    at = _ms(job.at or 0.0)
     key, body = (job.once.key, job.once.body) if job.once else ("", "")
     flags = "y" if job.notify else ""
     lane = LANES.index(job.priority)

@@ -50,8 +50,7 @@ class Reads:
         dues = await self._pipe([("ZSCORE", keys.delayed(info.function), info.id) for info in delayed])
         due = {info.id: int(float(score)) for info, score in zip(delayed, dues, strict=True) if score}
         return [
-            msgspec.structs.replace(info, due_ms=due[info.id]) if info and info.id in due else info
-            for info in found
+            msgspec.structs.replace(info, due_ms=due[info.id]) if info and info.id in due else info for info in found
         ]
 
     async def input(self, id: str) -> Input | None:
@@ -87,14 +86,12 @@ class Reads:
             limit: most jobs, at most LIST_MAX.
         """
         limit = max(1, min(limit, LIST_MAX))
-        questions = [
-            q for fn in functions for state in states for q in _ranges(fn, state, since_ms, until_ms, limit)
-        ]
+        questions = [q for fn in functions for state in states for q in _ranges(fn, state, since_ms, until_ms, limit)]
         rows = await self._pipe([(*question, "WITHSCORES", "LIMIT", 0, limit) for question in questions])
         found: dict[str, int] = {}
         for row in rows:
             for id, score in zip(row[::2], row[1::2], strict=True):
-                found[id.decode()] = _when_ms(float(score))
+                found[id.decode()] = _when_us(float(score))
         newest = sorted(found, key=lambda id: (-found[id], id))[:limit]
         # Between the two looks a job may have moved: it is shown as it is now, if it still fits.
         return [info for info in await self.get_many(newest) if info is not None and info.state in states]
@@ -152,9 +149,9 @@ def _ranges(fn: str, state: State, since_ms: int, until_ms: int, limit: int) -> 
     return [("ZREVRANGEBYSCORE", place, until_ms, since_ms)]
 
 
-def _when_ms(score: float) -> int:
+def _when_us(score: float) -> int:
     """Scores of waiting jobs are microseconds above the lane, all others milliseconds."""
-    return int(score % _LANE // 1000) if score > 10**14 else int(score)
+    return int(score) % _LANE if score > 10**14 else int(score) * 1000
 
 
 def _depth_questions(fn: str) -> list[tuple[Any, ...]]:
@@ -172,7 +169,7 @@ def _depth_questions(fn: str) -> list[tuple[Any, ...]]:
 
 def _depth(rows: list[Any]) -> Depth:
     waiting, delayed, running, dead, (unfinished, size), *heads = rows
-    oldest = [_when_ms(float(head[1])) for head in heads if head]
+    oldest = [_when_us(float(head[1])) // 1000 for head in heads if head]
     return Depth(
         waiting=waiting,
         delayed=delayed,

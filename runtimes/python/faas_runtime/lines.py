@@ -5,6 +5,7 @@ from __future__ import annotations
 from faas_runtime.protocol import LOG_BURST, LOG_LINE_MAX, LOG_RATE
 
 _ROOM_FOR_NOTE = 48
+_FRAME = 64  # what a line costs besides its text: a flood of empty lines is one too
 _RESUME_AT = LOG_RATE // 4  # once something was dropped: a report four times a second, not one a line
 
 
@@ -69,10 +70,11 @@ class Budget:
         self.bytes = 0
 
     def take(self, size: int, now: float) -> bool:
-        """True when `size` bytes may be sent at `now` (monotonic seconds); then look for a `report` first."""
+        """True when a line of `size` bytes may be sent at `now` (monotonic seconds); then `report` first."""
         self._refill(now)
-        if self._left >= size and not (self.lines and self._left < _RESUME_AT):
-            self._left -= size
+        cost = size + _FRAME
+        if self._left >= cost and not (self.lines and self._left < _RESUME_AT):
+            self._left -= cost
             return True
         self.lines += 1
         self.bytes += size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import os
 import sys
@@ -87,7 +86,8 @@ def _import(code: str, name: str) -> ModuleType:
         spec.loader.exec_module(module)
         return module
     try:
-        return importlib.import_module(name)
+        __import__(name)  # not import_module: that would add its own frame to the traceback of the user's code
+        return sys.modules[name]
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
             files = ", ".join(sorted(os.listdir(code))[:20])

@@ -45,10 +45,10 @@ class Page:
     def set_partial(self, pipe: int, on: bool) -> None:
         self._map[pipe] = on
 
-    def count(self, pipe: int) -> None:
-        """The supervisor has sent what one read of pipe 1 or 2 gave."""
+    def count(self, pipe: int, reads: int) -> None:
+        """The supervisor has sent what so many more reads of pipe 1 or 2 gave."""
         counts = list(_COUNTS.unpack_from(self._map, 16))
-        counts[pipe - 1] = (counts[pipe - 1] + 1) & 0xFFFF_FFFF
+        counts[pipe - 1] = (counts[pipe - 1] + reads) & 0xFFFF_FFFF
         _COUNTS.pack_into(self._map, 16, *counts)
 
     def counts(self) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ class Pipe:
         self._control = control
         self._budget = budget
         self._lines = Splitter()
+        self._reads = 0
         os.set_blocking(fd, False)
 
     def read(self) -> bool:
@@ -48,10 +49,17 @@ class Pipe:
             self._page.set_partial(self.number, self._lines.partial)
         elif data is not None:
             self.open = False
+        self._reads += 1
         if not self._control.waiting:
-            self._page.count(self.number)
+            self.sent()
             self._page.busy = False
         return bool(data)
+
+    def sent(self) -> None:
+        """The node's connection has taken all that was read."""
+        if self._reads:
+            self._page.count(self.number, self._reads)
+            self._reads = 0
 
     def finish(self) -> None:
         """Send all that is left, once nobody writes any more, and close."""
@@ -70,20 +78,16 @@ class Pipe:
         """Say what was dropped, if anything was."""
         text = self._budget.report()
         if text:
-            self._control.send(_frame(self._page.call, "warning", text))
+            self._control.send([LOG, self._page.call, "warning", int(time.time() * 1000), text, {}])
 
     def _send(self, lines: list[bytes]) -> None:
-        now, call = time.monotonic(), self._page.call
+        now, time_ms, call = time.monotonic(), int(time.time() * 1000), self._page.call
         frames: list[Message] = []
         for line in lines:
             if self._budget.take(len(line) + 1, now):
                 text = self._budget.report()
                 if text:
-                    frames.append(_frame(call, "warning", text))
-                frames.append(_frame(call, LEVELS[self.number], line.decode("utf-8", "replace")))
+                    frames.append([LOG, call, "warning", time_ms, text, {}])
+                frames.append([LOG, call, LEVELS[self.number], time_ms, line.decode("utf-8", "replace"), {}])
         if frames:
             self._control.send(*frames)
-
-
-def _frame(call: str, level: str, text: str) -> Message:
-    return [LOG, call, level, int(time.time() * 1000), text, {}]

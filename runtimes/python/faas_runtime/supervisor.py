@@ -159,6 +159,8 @@ class Supervisor:
         if self.child is None:
             return
         if not waiting:
+            for pipe in self.child.pipes.values():
+                pipe.sent()
             self.child.page.busy = False
         pause = waiting > PAUSE_AT if not self.paused else waiting > 0
         if pause != self.paused:

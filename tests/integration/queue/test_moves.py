@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from redis.asyncio import Redis
 
-from faas.errors import Invalid, TooLarge, TooManyRequests
+from faas.errors import Invalid, TooLarge, TooManyRequests, Unavailable
 from faas.store import keys
 from faas.store.queue import Done, Enqueued, Input, Limits, NewJob, Queue, Reads, Refused, Result, Want
 from faas.store.queue.queue import MOST, STEPS_BYTES_MAX
@@ -131,10 +133,10 @@ async def test_no_retry_beyond_max_age(queue: Queue, reads: Reads) -> None:
 
 
 @pytest.mark.parametrize("by", ["take", "reap"])
-async def test_too_old_is_dead_and_never_runs(queue: Queue, reads: Reads, by: str) -> None:
+async def test_too_old_is_dead_and_never_runs(queue: Queue, reads: Reads, redis: Redis, by: str) -> None:
     old = [new(max_age_s=0.001) for _ in range(3)]
     await queue.enqueue([*old, new(max_age_s=60)])
-    await wait_until(lambda: _passed(reads, queue, old[0].id), what="max_age has passed")
+    await wait_until(lambda: _passed(reads, redis, old[0].id), what="max_age has passed")
     if by == "reap":
         assert (await queue.reap()).old == 3
     assert [job.id for job in (await take(queue)).jobs if job.id in {o.id for o in old}] == []
@@ -144,10 +146,10 @@ async def test_too_old_is_dead_and_never_runs(queue: Queue, reads: Reads, by: st
     assert (await reads.depth([A]))[A].dead == 3
 
 
-async def _passed(reads: Reads, queue: Queue, id: str) -> bool:
+async def _passed(reads: Reads, redis: Redis, id: str) -> bool:
     info = await reads.get(id)
     assert info is not None
-    return await now_s(queue._redis) * 1000 > info.expires_ms + 1
+    return await now_s(redis) * 1000 > info.expires_ms + 1
 
 
 async def test_delays_and_fixed_times(queue: Queue, reads: Reads, redis: Redis) -> None:
@@ -240,6 +242,7 @@ async def test_dead_letters_redriven_and_purged(queue: Queue, reads: Reads, redi
     await queue.noticed([first, third])
     assert await reads.get(second) is None
     await queue.purge([first, third])
+    await queue.reap()
     found = [key async for key in redis.scan_iter(f"{keys.QUEUE}*")]
     assert [key for key in found if b":c:" not in key] == []
 
@@ -297,7 +300,7 @@ async def test_steps_are_kept_once_and_under_the_lease_only(queue: Queue, redis:
         {"at": float("nan")},
     ],
 )
-async def test_jobs_out_of_bounds_are_refused_by_name(queue: Queue, bad: dict[str, float]) -> None:
+async def test_jobs_out_of_bounds_are_refused_by_name(queue: Queue, bad: dict[str, Any]) -> None:
     job = new(**bad)
     with pytest.raises(Invalid, match=job.id):
         await queue.enqueue([job])
@@ -333,8 +336,6 @@ async def test_names_of_any_kind(queue: Queue, reads: Reads) -> None:
 
 
 async def test_a_full_redis_refuses_jobs_and_finishes_the_ones_it_has(queue: Queue, redis: Redis) -> None:
-    from faas.errors import Unavailable
-
     await queue.enqueue([new() for _ in range(3)])
     (one, *_) = (await take(queue, 1)).jobs
     await redis.config_set("maxmemory", 1)

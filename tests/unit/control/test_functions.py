@@ -45,14 +45,14 @@ async def test_bad_scales(world: World, scale: Scale, words: str) -> None:
         await world.services.functions.scale(HELLO, scale)
 
 
-async def test_rollback_goes_down_the_history(world: World) -> None:
+async def test_rollback_goes_to_what_was_live_before(world: World) -> None:
     await three(world)
     functions = world.services.functions
     assert await functions.rollback(HELLO) == (3, 2)
-    assert await functions.rollback(HELLO) == (2, 1)
-    with pytest.raises(Conflict, match="hello has no version before 1"):
-        await functions.rollback(HELLO)
-    assert await functions.rollback(HELLO, 3) == (1, 3)
+    assert await functions.rollback(HELLO) == (2, 3), "rolling back the rollback"
+    assert await functions.rollback(HELLO, 1) == (3, 1)
+    assert await functions.rollback(HELLO) == (1, 3)
+    assert world.catalog.get(HELLO).was_live == (2, 1)
     assert world.live("hello") == 3
     with pytest.raises(NotFound, match="hello has no version 7"):
         await functions.rollback(HELLO, 7)
@@ -82,6 +82,59 @@ async def test_rollback_needs_the_code_and_the_secrets(world: World) -> None:
     with pytest.raises(Conflict, match="no longer stored"):
         await world.services.functions.rollback(HELLO)
     assert world.live("hello") == 2
+
+
+async def test_rollback_needs_something_that_was_live(world: World) -> None:
+    await world.push("hello", code="1", alias="pr-1")
+    await world.push("hello", code="2")
+    with pytest.raises(Conflict, match="hello has no version that was live before 2") as caught:
+        await world.services.functions.rollback(HELLO)
+    assert "--to" in caught.value.hint
+    assert await world.services.functions.rollback(HELLO, 1) == (2, 1)
+
+
+async def test_rollback_of_a_split_ends_the_split(world: World) -> None:
+    await three(world)
+    functions = world.services.functions
+    await functions.rollback(HELLO, 2)
+    await functions.set_alias(HELLO, "live", {2: 90, 3: 10})
+    assert await functions.rollback(HELLO) == (3, 2)
+    assert world.catalog.get(HELLO).aliases["live"] == {2: 100}
+
+
+async def test_rollback_to_a_version_that_is_not_kept(world: World) -> None:
+    await three(world)
+    assert await world.registry.forget(world.catalog.get(HELLO), [1])
+    with pytest.raises(NotFound, match="hello has no version 1 any more: it was removed as old") as caught:
+        await world.services.functions.rollback(HELLO, 1)
+    assert caught.value.hint == "list them with: faas versions hello"
+
+
+async def test_a_version_pointed_at_is_in_the_history_again(world: World) -> None:
+    """A collection may take a version out between the look and the write."""
+    await three(world)
+    find = world.services.functions._runnable.find
+
+    async def find_and_lose(wanted: Any) -> Any:
+        found = await find(wanted)
+        await world.registry.forget(world.catalog.get(HELLO), [2])
+        return found
+
+    world.services.functions._runnable.find = find_and_lose  # type: ignore[method-assign]
+    await world.services.functions.rollback(HELLO)
+    assert 2 in [version.number for version in await world.services.functions.versions(HELLO)]
+
+
+async def test_pause_and_resume(world: World) -> None:
+    await world.push("hello")
+    paused = await world.services.functions.pause(HELLO, " being repaired ")
+    assert paused.paused == "being repaired"
+    await world.push("hello", code="2")
+    assert world.catalog.get(HELLO).paused == "being repaired", "a push keeps it"
+    assert (await world.services.functions.resume(HELLO)).paused == ""
+    for reason in ("", "  ", "a\nb", "x" * 201):
+        with pytest.raises(Invalid, match="the reason for a pause is 1 to 200"):
+            await world.services.functions.pause(HELLO, reason)
 
 
 async def test_nothing_to_roll_back(world: World) -> None:

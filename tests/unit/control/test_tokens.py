@@ -108,3 +108,32 @@ def test_the_table_is_bounded() -> None:
     for number in range(ADDRESSES + 100):
         guesses.wrong(str(number), b"x", 0.0)
     assert len(guesses._buckets) == ADDRESSES
+
+
+def test_guesses_guard_the_lookup() -> None:
+    """Out of guesses, even the right token is not looked at: else waiting would cost a guesser nothing."""
+    tokens, guesses = Tokens.with_admin("the-token-itself"), Guesses()
+    assert guesses.identify(tokens, "", "a", 0.0) is None
+    for number in range(BURST):
+        assert guesses.identify(tokens, f"wrong-{number}", "a", 0.0) is None
+    with pytest.raises(TooManyRequests):
+        guesses.identify(tokens, "the-token-itself", "a", 0.0)
+    assert guesses.identify(tokens, "the-token-itself", "b", 0.0), "another address is not held up"
+    assert guesses.identify(tokens, "the-token-itself", "a", 60.0)
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "more"),
+    [
+        (Principal(name="a", roles=frozenset({"deploy"})), Principal(name="b", roles=frozenset({"admin"})), ""),
+        (Principal(name="a", roles=frozenset({"admin"})), Principal(name="b", roles=frozenset({"deploy"})), "role"),
+        (
+            Principal(name="a", roles=frozenset({"read"})),
+            Principal(name="b", roles=frozenset({"read"}), apps=frozenset({"x"})),
+            "all apps",
+        ),
+    ],
+)
+def test_exceeds(mine: Principal, theirs: Principal, more: str) -> None:
+    found = mine.exceeds(theirs)
+    assert more in found if more else not found

@@ -14,6 +14,9 @@ from faas.api.schemas import RedisStatus
 from faas.api.services import Probes, Services
 from faas.archive import File, pack
 from faas.bundles import BundleStore
+from faas.control.access import Access
+from faas.control.apps import Apps
+from faas.control.audit import Audit
 from faas.control.catalog import Catalog
 from faas.control.code import Code
 from faas.control.functions import Functions
@@ -23,6 +26,7 @@ from faas.control.secrets import Secrets
 from faas.control.tokens import Principal, Token, Tokens, digest_of
 from faas.model import Function, FunctionPush, NodeInfo, Push, PushEvent, Settings, Version
 from faas.names import FunctionName
+from faas.store.audit import AuditLog
 from faas.store.blobs import Blobs
 from faas.store.connection import connect
 from faas.store.registry import Registry
@@ -88,6 +92,8 @@ class World:
         self.registry = registry
         self.runner = runner
         self.url = url
+        self.bundles: BundleStore
+        self.blobs: Blobs
         self.redis = RedisStatus(url="unix://x", ok=True, durable=True)
         self.driver = ""
         self.ask_redis: Callable[[], Awaitable[RedisStatus]] = self._redis_status
@@ -158,21 +164,26 @@ async def make_world(url: str, folder: Path) -> AsyncIterator[World]:
         async def nodes() -> list[NodeInfo]:
             return [NODE]
 
-        code = Code(BundleStore(folder / "bundles"), Blobs(redis))
+        bundles, blobs = BundleStore(folder / "bundles"), Blobs(redis)
+        code, tokens = Code(bundles, blobs), _tokens()
         services = Services(
             catalog=catalog,
             code=code,
             functions=Functions(catalog, registry, code),
+            apps=Apps(catalog, registry, code),
             pushes=Pushes(catalog, registry, code, runner, runtimes),
             secrets=Secrets(catalog, registry, SecretBox(b"k" * 32)),
             logs=logs,
             runner=runner,
-            tokens=_tokens(),
+            tokens=tokens,
+            access=Access(catalog, registry, tokens),
+            audit=Audit(AuditLog(redis, blocking)),
             metrics=metrics,
             probes=Probes(redis=redis_status, driver=driver, runtimes=runtimes, nodes=nodes),
             version="0.0.test",
         )
         world = World(services, registry, runner, url)
+        world.bundles, world.blobs = bundles, blobs
         try:
             yield world
         finally:

@@ -108,7 +108,8 @@ async def test_a_threaded_call_past_its_deadline_lets_the_others_end_first(room:
     await wait_until(lambda: room.pool(short).in_flight == 1, 5, "it runs")
     instance = room.pool(short).take()
     assert instance is not None
-    other = instance.begin(_call(), asyncio.get_running_loop().time(), 30_000).future
+    loop = asyncio.get_running_loop()
+    other = instance.begin(_call(), loop.create_future(), loop.time(), 30_000).future
     with pytest.raises(DeadlineExceeded):
         await hanging
     assert room.pool(short).free == 0, "an instance with an overdue call takes no more"

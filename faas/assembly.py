@@ -1,26 +1,170 @@
-"""Parts of a node that need a choice: which driver, and what the probes ask. Used by `serve` alone."""
+"""A node's parts, put together floor by floor: hands, engine room, control room. Used by `serve` alone."""
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 from redis.asyncio import Redis
 
+from faas import __version__
 from faas.api.schemas import RedisStatus
-from faas.api.services import Probes
+from faas.api.services import Probes, Services
+from faas.bundles import BundleStore
 from faas.config import NodeConfig
+from faas.control.access import Access
+from faas.control.apps import Apps
+from faas.control.audit import Audit
+from faas.control.catalog import Catalog
+from faas.control.code import Code
+from faas.control.functions import Functions
+from faas.control.push import Pushes
+from faas.control.secrets import Secrets
+from faas.control.tokens import Tokens, load_admin_token
 from faas.drivers.api import Driver
 from faas.drivers.docker import DockerDriver
 from faas.drivers.process import ProcessDriver
-from faas.errors import FaasError, Unavailable
+from faas.errors import FaasError, Invalid, Unavailable
+from faas.node.capacity import Capacity
 from faas.node.datadir import DataDir
-from faas.store.connection import redact
+from faas.node.dispatcher import Dispatcher
+from faas.node.launcher import Launcher
+from faas.node.node import InstanceHooks, Node
+from faas.node.starts import Starts
+from faas.store.audit import AuditLog
+from faas.store.blobs import Blobs
+from faas.store.connection import connect, redact
 from faas.store.durability import check_durability
+from faas.store.embedded import EmbeddedRedis
 from faas.store.nodes import Nodes
+from faas.store.registry import Registry
+from faas.store.secrets import SecretBox, load_or_create_key
+from faas.telemetry.logstore import LogStore
+from faas.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """What touches the outside, open."""
+
+    data: DataDir
+    redis: Redis
+    url: str
+    """Of Redis."""
+    registry: Registry
+    catalog: Catalog
+    bundles: BundleStore
+    code: Code
+    secrets: Secrets
+    logs: LogStore
+    driver: Driver
+    view: Path
+    """The bundle store as instances may see it."""
+    nodes: Nodes
+    metrics: Metrics
+
+    def blocking(self) -> Awaitable[Redis]:
+        """A connection of its own for blocking reads."""
+        return connect(self.url, blocking=True)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRoom:
+    """What runs functions on this node."""
+
+    node: Node
+    dispatcher: Dispatcher
+    starts: Starts
+    hooks: InstanceHooks
+
+
+async def open_hands(config: NodeConfig, stack: AsyncExitStack) -> Hands:
+    """Lock the data directory and open Redis, registry, logs and driver, each ending with `stack`. Raises FaasError."""
+    data = stack.enter_context(DataDir(Path(config.data_dir)))
+    url = config.redis or (await stack.enter_async_context(EmbeddedRedis(data.root))).url
+    redis = await connect(url)
+    stack.push_async_callback(redis.aclose)
+    metrics = Metrics()
+    metrics.build.info({"version": __version__})
+    bundles = BundleStore(data.store)
+    logs = await stack.enter_async_context(LogStore(data.logs))
+    registry = Registry(redis, lambda: connect(url, blocking=True))
+    catalog = Catalog(registry)
+    await catalog.load()
+    driver = await open_driver(config, data, data.node_id(), stack)
+    box = SecretBox(load_or_create_key(data.root, config.secret_key, _path(config.secret_key_file)))
+    return Hands(
+        data=data,
+        redis=redis,
+        url=url,
+        registry=registry,
+        catalog=catalog,
+        bundles=bundles,
+        code=Code(bundles, Blobs(redis)),
+        secrets=Secrets(catalog, registry, box),
+        logs=logs,
+        driver=driver,
+        view=stack.enter_context(data.view(mountable=driver.capabilities.mounts)),
+        nodes=Nodes(redis),
+        metrics=metrics,
+    )
+
+
+def engine_room(config: NodeConfig, hands: Hands) -> EngineRoom:
+    """Pools and what feeds them, not yet running."""
+    node_id = hands.data.node_id()
+    hooks = InstanceHooks(hands.logs, hands.driver)
+    launcher = Launcher(
+        node_id=node_id,
+        root=hands.data.instances,
+        driver=hands.driver,
+        bundles=hands.bundles,
+        fetch=hands.code.fetch,
+        secrets_of=hands.secrets.open,
+        hooks=hooks,
+        view=hands.view,
+    )
+    capacity = Capacity(config.memory or int(_machine_memory() * 0.8))
+    starts = Starts(launcher, capacity, stems=config.stem_cells)
+    dispatcher = Dispatcher(starts)
+    node = Node(
+        id=node_id,
+        name=config.node_name or socket.gethostname(),
+        driver=hands.driver,
+        dispatcher=dispatcher,
+        starts=starts,
+        capacity=capacity,
+    )
+    return EngineRoom(node, dispatcher, starts, hooks)
+
+
+def control_room(config: NodeConfig, hands: Hands, node: Node) -> Services:
+    """What the control API and the gateway may use."""
+    catalog, registry, code = hands.catalog, hands.registry, hands.code
+    tokens = Tokens.with_admin(load_admin_token(hands.data.root, _admin_token(config)))
+    return Services(
+        catalog=catalog,
+        code=code,
+        functions=Functions(catalog, registry, code),
+        apps=Apps(catalog, registry, code),
+        pushes=Pushes(catalog, registry, code, node, hands.driver.runtimes),
+        secrets=hands.secrets,
+        access=Access(catalog, registry, tokens),
+        audit=Audit(AuditLog(hands.redis, hands.blocking)),
+        logs=hands.logs,
+        runner=node,
+        tokens=tokens,
+        metrics=hands.metrics.registry,
+        probes=probes(hands.redis, hands.url, hands.driver, hands.nodes),
+        version=__version__,
+    )
 
 
 async def open_driver(config: NodeConfig, data: DataDir, node_id: str, stack: AsyncExitStack) -> Driver:
@@ -97,3 +241,26 @@ def cleaner(nodes: Nodes, driver: Driver) -> Callable[[], Awaitable[None]]:
                 await driver.destroy(found.id)
 
     return clean
+
+
+def _admin_token(config: NodeConfig) -> str:
+    if not config.admin_token_file:
+        return str(config.admin_token)
+    try:
+        token = Path(config.admin_token_file).read_text().strip()
+    except (OSError, UnicodeDecodeError) as cause:
+        raise Invalid(
+            f"cannot read the admin token from {config.admin_token_file}: {getattr(cause, 'strerror', None) or cause}",
+            hint="Name a file that holds it, or leave --admin-token-file out: DATA_DIR/admin-token is made.",
+        ) from cause
+    if not token:
+        raise Invalid(f"{config.admin_token_file} is empty", hint="Make a token with: openssl rand -hex 32")
+    return token
+
+
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
+def _machine_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

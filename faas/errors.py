@@ -8,7 +8,7 @@
     |  |- HandlerRaised 500  StartFailed 500  BadReply 500
     |  |- InstanceDied 502  CrashLoop 502  DeadlineExceeded 504
     |- PlatformError               ours or the operator's
-       |- Internal 500  NoRoom 503  Unavailable 503  Paused 503
+       |- Internal 500  NoRoom 503  NotBegun 503  Unavailable 503  Paused 503
 
 `message` says what is wrong and why, `hint` says what to do next. The mapping to HTTP is `problem()`,
 and it is the only one. Whether the caller may see the details is decided at the door, not here.
@@ -158,6 +158,12 @@ class Unavailable(PlatformError):
     """Something the platform needs (Redis, the engine) does not answer, or the node is stopping."""
 
     code, status = "unavailable", 503
+
+
+class NotBegun(PlatformError):
+    """A call sent ahead whose turn never came: it is run elsewhere. Never reaches a caller."""
+
+    code, status = "not_begun", 503
 
 
 class Paused(PlatformError):

@@ -14,7 +14,6 @@ import contextlib
 import gc
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,49 +24,23 @@ import structlog
 import uvloop
 from aiohttp import web
 
-from faas import __version__
 from faas.api.app import make_api
 from faas.api.services import Services
-from faas.assembly import cleaner, open_driver, probes
-from faas.bundles import BundleStore
+from faas.assembly import EngineRoom, cleaner, control_room, engine_room, open_hands
 from faas.config import CONFIG_FILE, NodeConfig, load_config, read_flags
-from faas.control.access import Access
-from faas.control.apps import Apps
-from faas.control.audit import Audit
-from faas.control.catalog import Catalog
-from faas.control.code import Code
-from faas.control.functions import Functions
 from faas.control.invoke import Invoker
-from faas.control.push import Pushes
-from faas.control.secrets import Secrets
-from faas.control.tokens import Tokens, load_admin_token
 from faas.drivers.api import Driver
-from faas.errors import FaasError, Invalid, Unavailable
+from faas.errors import FaasError, Unavailable
 from faas.gateway.front import Front, nothing_else
 from faas.gateway.handler import Gateway
 from faas.gateway.server import HttpServer
 from faas.ids import new_id
 from faas.kinds import Address
-from faas.node.capacity import Capacity
-from faas.node.datadir import DataDir
-from faas.node.dispatcher import Dispatcher
 from faas.node.heartbeat import Heartbeat
-from faas.node.launcher import Launcher
-from faas.node.node import InstanceHooks, Node
 from faas.node.outgoing import Outgoing
 from faas.node.reaper import Reaper
-from faas.node.starts import Starts
 from faas.node.stems import Kind
-from faas.store.audit import AuditLog
-from faas.store.blobs import Blobs
-from faas.store.connection import connect
-from faas.store.embedded import EmbeddedRedis
-from faas.store.nodes import Nodes
-from faas.store.registry import Registry
-from faas.store.secrets import SecretBox, load_or_create_key
 from faas.telemetry import log as logs_of_node
-from faas.telemetry.logstore import LogStore
-from faas.telemetry.metrics import Metrics
 
 log = structlog.get_logger("faas")
 
@@ -104,79 +77,36 @@ async def serve(config: NodeConfig) -> None:
 
 async def _start(config: NodeConfig, stack: AsyncExitStack) -> None:
     """Bring everything up, pushing each part's end onto `stack`, and print the line that says so."""
-    data = stack.enter_context(DataDir(Path(config.data_dir)))
-    node_id = data.node_id()
-    url = config.redis or (await stack.enter_async_context(EmbeddedRedis(data.root))).url
-    redis = await connect(url)
-    stack.push_async_callback(redis.aclose)
-    metrics = Metrics()
-    metrics.build.info({"version": __version__})
-    bundles = BundleStore(data.store)
-    logs = await stack.enter_async_context(LogStore(data.logs))
-    registry = Registry(redis, lambda: connect(url, blocking=True))
-    catalog = Catalog(registry)
-    await catalog.load()
-    driver = await open_driver(config, data, node_id, stack)
-    hooks = InstanceHooks(logs, driver)
-    code = Code(bundles, Blobs(redis))
-    box = SecretBox(load_or_create_key(data.root, config.secret_key, _path(config.secret_key_file)))
-    secrets = Secrets(catalog, registry, box)
-    launcher = Launcher(
-        node_id=node_id,
-        root=data.instances,
-        driver=driver,
-        bundles=bundles,
-        fetch=code.fetch,
-        secrets_of=secrets.open,
-        hooks=hooks,
-        view=stack.enter_context(data.view(mountable=driver.capabilities.mounts)),
-    )
-    capacity = Capacity(config.memory or int(_machine_memory() * 0.8))
-    starts = Starts(launcher, capacity, stems=config.stem_cells)
-    dispatcher = Dispatcher(starts)
-    name = config.node_name or socket.gethostname()
-    node = Node(id=node_id, name=name, driver=driver, dispatcher=dispatcher, starts=starts, capacity=capacity)
-    nodes = Nodes(redis)
-    tokens = Tokens.with_admin(load_admin_token(data.root, _admin_token(config)))
-    services = Services(
-        catalog=catalog,
-        code=code,
-        functions=Functions(catalog, registry, code),
-        apps=Apps(catalog, registry, code),
-        pushes=Pushes(catalog, registry, code, node, driver.runtimes),
-        secrets=secrets,
-        access=Access(catalog, registry, tokens),
-        audit=Audit(AuditLog(redis, lambda: connect(url, blocking=True))),
-        logs=logs,
-        runner=node,
-        tokens=tokens,
-        metrics=metrics.registry,
-        probes=probes(redis, url, driver, nodes),
-        version=__version__,
-    )
-    invoker = Invoker(catalog, dispatcher, logs, metrics)
-    hooks.calls = Outgoing(invoker.call_from_function, lambda: new_id("c"))
-    await _run_pools(config, node, starts, driver, stack)
-    stack.callback(catalog.subscribe(lambda snapshot: dispatcher.sync(snapshot.functions)))
-    dispatcher.sync(catalog.snapshot.functions)
-    await stack.enter_async_context(_beside(catalog.run(), "catalog"))
+    hands = await open_hands(config, stack)
+    room = engine_room(config, hands)
+    dispatcher, node = room.dispatcher, room.node
+    services = control_room(config, hands, node)
+    invoker = Invoker(hands.catalog, dispatcher, hands.logs, hands.metrics)
+    room.hooks.calls = Outgoing(invoker.call_from_function, lambda: new_id("c"))
+    await _run_pools(room, hands.driver, stack)
+    stack.callback(hands.catalog.subscribe(lambda snapshot: dispatcher.sync(snapshot.functions)))
+    dispatcher.sync(hands.catalog.snapshot.functions)
+    await stack.enter_async_context(_beside(hands.catalog.run(), "catalog"))
     doors = await _listen(config, services, invoker, stack)
-    node.url = base = doors[-1].url
-    await stack.enter_async_context(Heartbeat(nodes, node.node_info, cleaner(nodes, driver)))
+    node.url = doors[-1].url
+    await stack.enter_async_context(Heartbeat(hands.nodes, node.node_info, cleaner(hands.nodes, hands.driver)))
     stack.push_async_callback(dispatcher.drain, config.drain_s)
     stack.push_async_callback(_shut, doors)
     # What start-up made lives as long as the node: the collector need not look at it again, ever.
     gc.collect()
     gc.freeze()
-    print(f"ready {base}  driver={driver.name} isolation={driver.capabilities.isolation}  data={data.root}", flush=True)
+    how = f"driver={hands.driver.name} isolation={hands.driver.capabilities.isolation}"
+    print(f"ready {node.url}  {how}  data={hands.data.root}", flush=True)
 
 
-async def _run_pools(config: NodeConfig, node: Node, starts: Starts, driver: Driver, stack: AsyncExitStack) -> None:
-    stack.push_async_callback(starts.close, CLOSE_S)
-    await stack.enter_async_context(starts.stems)
-    starts.stems.use(Kind(DEFAULT_RUNTIME, "egress"))
-    await stack.enter_async_context(Reaper(node_id=node.id, dispatcher=node.dispatcher, starts=starts, driver=driver))
-    stack.push_async_callback(node.dispatcher.drain, 0)  # of a start that did not come to its end
+async def _run_pools(room: EngineRoom, driver: Driver, stack: AsyncExitStack) -> None:
+    stack.push_async_callback(room.starts.close, CLOSE_S)
+    await stack.enter_async_context(room.starts.stems)
+    room.starts.stems.use(Kind(DEFAULT_RUNTIME, "egress"))
+    await stack.enter_async_context(
+        Reaper(node_id=room.node.id, dispatcher=room.dispatcher, starts=room.starts, driver=driver)
+    )
+    stack.push_async_callback(room.dispatcher.drain, 0)  # of a start that did not come to its end
 
 
 class _Door(NamedTuple):
@@ -237,29 +167,6 @@ async def _beside(work: Coroutine[None, None, None], name: str) -> AsyncIterator
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError, FaasError):
             await task
-
-
-def _admin_token(config: NodeConfig) -> str:
-    if not config.admin_token_file:
-        return str(config.admin_token)
-    try:
-        token = Path(config.admin_token_file).read_text().strip()
-    except (OSError, UnicodeDecodeError) as cause:
-        raise Invalid(
-            f"cannot read the admin token from {config.admin_token_file}: {getattr(cause, 'strerror', None) or cause}",
-            hint="Name a file that holds it, or leave --admin-token-file out: DATA_DIR/admin-token is made.",
-        ) from cause
-    if not token:
-        raise Invalid(f"{config.admin_token_file} is empty", hint="Make a token with: openssl rand -hex 32")
-    return token
-
-
-def _path(text: str) -> Path | None:
-    return Path(text) if text else None
-
-
-def _machine_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from faas.errors import FaasError, ProtocolError, Unavailable
+from faas.errors import FaasError, ProtocolError
 from faas.node.call import BodyStream, Call, Reply
 from faas.node.failures import error_from
 from faas.wire import messages as m
@@ -28,10 +28,6 @@ class Runner(Protocol):
     @property
     def info(self) -> dict[str, Any]:
         """What READY told."""
-
-
-class NotBegun(Unavailable):
-    """The call was sent ahead and its turn never came: it can be run elsewhere. Never reaches a caller."""
 
 
 class Attempt:

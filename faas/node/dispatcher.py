@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from faas.errors import DeadlineExceeded, NotFound, Unavailable
+from faas.errors import DeadlineExceeded, NotBegun, NotFound, Unavailable
 from faas.model import Function, Version, VersionId
 from faas.names import FunctionName
-from faas.node.attempt import Attempt, NotBegun
+from faas.node.attempt import Attempt
 from faas.node.call import Call, Reply
 from faas.node.instance import Instance
 from faas.node.pool import Pool, Waiter

@@ -18,9 +18,9 @@ import asyncio
 from typing import Any
 
 from faas.drivers.api import InstanceSpec
-from faas.errors import FaasError, InstanceDied, ProtocolError, Unavailable
+from faas.errors import FaasError, InstanceDied, NotBegun, ProtocolError, Unavailable
 from faas.model import VersionId
-from faas.node.attempt import Attempt, NotBegun
+from faas.node.attempt import Attempt
 from faas.node.call import Call, Reply
 from faas.node.connection import close_listener
 from faas.node.failures import error_from

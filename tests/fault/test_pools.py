@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import secrets
 import time
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ async def test_a_cold_start_is_a_stem_cell_and_ends_in_nothing(node: RunningNode
     await node.push(pool_function, "--name", "p-cold", "--idle", "1s", "--network", "egress")
     first = await node.call("p-cold", json={})
     assert first.headers["X-Faas-Start"] == "warm", "the push has left one ready"
-    used = set(await _instances(node, "p-cold"))
+    used = await _serving(node, "p-cold")
     await wait_until(lambda: _counts(node, "p-cold", 0), 10, "idle to zero")
     await wait_until(lambda: _gone(node, used), 10, "its container is gone")
 
@@ -38,7 +40,7 @@ async def test_a_cold_start_is_a_stem_cell_and_ends_in_nothing(node: RunningNode
     assert (cold.status, cold.headers["X-Faas-Start"]) == (200, "cold")
     assert _timing(cold, "start") > 0
     # Nothing new had to be created for it, and what held a function before is not used again.
-    taken = set(await _instances(node, "p-cold"))
+    taken = await _serving(node, "p-cold")
     assert len(taken) == 1
     assert taken <= cells - used
     await _remove(node, "p-cold")
@@ -57,10 +59,11 @@ async def test_the_warmest_instance_is_used_again(node: RunningNode, pool_functi
 async def test_min_is_kept_and_restored(node: RunningNode, pool_function: Path) -> None:
     await node.push(pool_function, "--name", "p-min", "--min", "2", "--idle", "0s")
     await wait_until(lambda: _counts(node, "p-min", 2), 20, "min is there without a call")
-    before = set(await _instances(node, "p-min"))
-    victim = next(iter(before))
+    victim, other = await _serving(node, "p-min", calls=2)
     await engine.kill(victim)
-    await wait_until(lambda: _differs(node, "p-min", victim, 2), 20, "min is restored after docker kill")
+    await wait_until(lambda: _gone(node, {victim}), 10, "the killed one is removed")
+    await wait_until(lambda: _counts(node, "p-min", 2), 20, "min is restored after docker kill")
+    assert other in await _serving(node, "p-min", calls=2)
     assert (await node.call("p-min", json={})).status == 200
     # The reaper looks once a second, and both have been idle for longer than `idle`.
     assert (await node.cli("scale", "p-min", "--min", "1")).code == 0
@@ -103,9 +106,9 @@ async def test_a_crash_costs_the_call_that_crashed_and_no_other(node: RunningNod
     assert behind.status == 200
     assert _child(behind) != child
     # A container that dies as a whole: the call it had is told, and the next one gets another.
-    held = asyncio.create_task(node.call("p-crash", json={"sleep": 30}))
+    held = asyncio.create_task(node.call("p-crash", json={"sleep": 30, "say": "held"}))
     await wait_until(lambda: _in_flight(node, "p-crash", 1), 10, "a call runs")
-    (instance,) = await _instances(node, "p-crash")
+    (instance,) = await _last_instances(node, "p-crash", "held")
     await engine.kill(instance)
     killed = await held
     assert killed.status == 502
@@ -228,18 +231,32 @@ async def _in_flight(node: RunningNode, name: str, wanted: int) -> bool:
     return bool((await _view(node, name))["in_flight"] == wanted)
 
 
-async def _instances(node: RunningNode, name: str) -> list[str]:
-    """Ids of its instances, by the log lines they write."""
-    result = await node.api("GET", f"/v1/functions/{name}")
-    return [one for pool in result["pools"] for one in pool.get("ids", [])]
+async def _serving(node: RunningNode, name: str, calls: int = 1) -> set[str]:
+    """Instances that answer so many calls at once: each prints a line, and a line tells where it is from."""
+    word = secrets.token_hex(8)
+    replies = await asyncio.gather(
+        *(node.call(name, json={"say": word, "sleep": 0.3 * (calls > 1)}) for _ in range(calls))
+    )
+    assert {reply.status for reply in replies} == {200}
+    return await _last_instances(node, name, word)
+
+
+async def _last_instances(node: RunningNode, name: str, word: str) -> set[str]:
+    """Where the lines `word` are from."""
+    found: set[str] = set()
+
+    async def there() -> bool:
+        result = await node.cli("logs", name, "--json")
+        lines = [json.loads(line) for line in result.out.splitlines()]
+        found.update(line["instance"] for line in lines if line["text"] == word)
+        return bool(found)
+
+    await wait_until(there, 10, f"{name} has printed {word}")
+    return found
 
 
 async def _gone(node: RunningNode, ids: set[str]) -> bool:
     return not ids & {one.instance for one in await engine.containers(node.node_id)}
-
-
-async def _differs(node: RunningNode, name: str, victim: str, wanted: int) -> bool:
-    return victim not in await _instances(node, name) and await _counts(node, name, wanted)
 
 
 async def _has_stems(node: RunningNode) -> bool:

@@ -13,7 +13,6 @@ from faas.archive import pack
 from faas.cli.source import Wishes, collect
 from faas.model import FunctionPush, LogLine, Push
 from faas.sdk.client import Client
-
 from tests.integration.node import RunningNode
 from tests.support import ROOT
 

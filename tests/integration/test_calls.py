@@ -137,8 +137,8 @@ async def test_a_body_over_the_limit_is_refused(corpus: RunningNode) -> None:
 
     head = f"POST /function/echo.e2e HTTP/1.1\nContent-Length: {16 * MIB + 1}"
     announced = await raw(corpus, head, until=b"}")
-    head, _, content = announced.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 413"), "refused before it was sent"
+    refusal, _, content = announced.partition(b"\r\n\r\n")
+    assert refusal.startswith(b"HTTP/1.1 413"), "refused before it was sent"
     told = Reply(413, {}, content).json()
     assert (told["code"], told["fault"]) == ("too_large", "caller")
     assert "16MiB" in told["detail"]
@@ -310,9 +310,7 @@ async def test_unknown_functions_and_ours_are_told_apart_from_the_functions_own_
     assert ours.headers["Proxy-Status"].startswith("faas; error=destination_not_found")
 
 
-def assert_problem(
-    reply: Reply, status: int, code: str, fault: str, proxy_error: str | None = None
-) -> dict[str, Any]:
+def assert_problem(reply: Reply, status: int, code: str, fault: str, proxy_error: str | None = None) -> dict[str, Any]:
     """The problem document of an error that the platform answered with."""
     assert (reply.status, reply.headers["Content-Type"]) == (status, "application/problem+json"), reply.body
     problem: dict[str, Any] = reply.json()

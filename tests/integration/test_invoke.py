@@ -12,9 +12,7 @@ from tests.integration.node import RunningNode
 from tests.support import free_port
 
 
-async def test_a_body_comes_from_the_command_line_a_file_or_standard_input(
-    corpus: RunningNode, tmp_path: Path
-) -> None:
+async def test_a_body_comes_from_the_command_line_a_file_or_standard_input(corpus: RunningNode, tmp_path: Path) -> None:
     file = tmp_path / "body.json"
     file.write_text('{"from": "file"}')
     typed = await corpus.cli("invoke", "event.e2e", "-d", '{"from": "flag"}')

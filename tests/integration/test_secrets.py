@@ -6,7 +6,9 @@ import asyncio
 import hashlib
 import json
 import secrets
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
@@ -164,7 +166,7 @@ async def _dump(node: RunningNode) -> str:
     async with Redis.from_url(url) as client:
         keys = [key async for key in client.scan_iter()]
         assert keys
-        readers = {
+        readers: dict[bytes | str, Callable[[Any], Any]] = {
             b"hash": client.hgetall,
             b"stream": client.xrange,
             b"string": client.get,
@@ -172,4 +174,5 @@ async def _dump(node: RunningNode) -> str:
             b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
             b"list": lambda key: client.lrange(key, 0, -1),
         }
-        return "".join([repr((key, await readers[await client.type(key)](key))) for key in keys])
+        kinds = [(key, await client.type(key)) for key in keys]
+        return "".join([repr((key, await readers[kind](key))) for key, kind in kinds])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ async def test_pieces_arrive_as_they_are_made(node: RunningNode, name: str) -> N
         async for line in answer.content:
             arrived.append((float(line), time.time()))
     assert len(arrived) == 3
-    for (_, came), (next_made, _) in zip(arrived, arrived[1:], strict=False):
+    for (_, came), (next_made, _) in pairwise(arrived):
         assert came < next_made, "each piece is here before the next one is made"
 
 

@@ -154,7 +154,7 @@ async def test_an_empty_redis_removes_nothing(world: World) -> None:
 async def test_it_runs_by_itself_after_a_push(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("faas.control.collect.SETTLE_S", 0.01)
     await world.push("hello")
-    running = asyncio.create_task(collector(world, last=1).run())
+    running = asyncio.create_task(collector(world, last=1, grace_s=60).run())
     try:
         for code in "23":
             await world.push("hello", code=code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Callable
@@ -22,7 +23,11 @@ from faas.control.apps import Apps
 from faas.control.audit import Audit
 from faas.control.catalog import Catalog
 from faas.control.code import Code
+from faas.control.collect import Collector
+from faas.control.consumer import Consumer
 from faas.control.functions import Functions
+from faas.control.invoke import Invoker
+from faas.control.jobs import Jobs
 from faas.control.push import Pushes
 from faas.control.secrets import Secrets
 from faas.control.tokens import Tokens, load_admin_token
@@ -42,10 +47,17 @@ from faas.store.connection import connect, redact
 from faas.store.durability import check_durability
 from faas.store.embedded import EmbeddedRedis
 from faas.store.nodes import Nodes
+from faas.store.queue.bells import Bells
+from faas.store.queue.enqueuer import Enqueuer
+from faas.store.queue.queue import Queue
+from faas.store.queue.reads import Reads
 from faas.store.registry import Registry
 from faas.store.secrets import SecretBox, load_or_create_key
 from faas.telemetry.logstore import LogStore
 from faas.telemetry.metrics import Metrics
+
+DURABLE_S = 10.0
+"""Seconds that what Redis said of its durability is believed."""
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +73,7 @@ class Hands:
     registry: Registry
     catalog: Catalog
     bundles: BundleStore
+    blobs: Blobs
     code: Code
     secrets: Secrets
     logs: LogStore
@@ -99,6 +112,7 @@ async def open_hands(config: NodeConfig, stack: AsyncExitStack) -> Hands:
     catalog = Catalog(registry)
     await catalog.load()
     driver = await open_driver(config, data, data.node_id(), stack)
+    blobs = Blobs(redis)
     box = SecretBox(load_or_create_key(data.root, config.secret_key, _path(config.secret_key_file)))
     return Hands(
         data=data,
@@ -107,7 +121,8 @@ async def open_hands(config: NodeConfig, stack: AsyncExitStack) -> Hands:
         registry=registry,
         catalog=catalog,
         bundles=bundles,
-        code=Code(bundles, Blobs(redis)),
+        blobs=blobs,
+        code=Code(bundles, blobs),
         secrets=Secrets(catalog, registry, box),
         logs=logs,
         driver=driver,
@@ -145,7 +160,7 @@ def engine_room(config: NodeConfig, hands: Hands) -> EngineRoom:
     return EngineRoom(node, dispatcher, starts, hooks)
 
 
-def control_room(config: NodeConfig, hands: Hands, node: Node) -> Services:
+def control_room(config: NodeConfig, hands: Hands, node: Node, jobs: Jobs) -> Services:
     """What the control API and the gateway may use."""
     catalog, registry, code = hands.catalog, hands.registry, hands.code
     tokens = Tokens.with_admin(load_admin_token(hands.data.root, _admin_token(config)))
@@ -154,6 +169,7 @@ def control_room(config: NodeConfig, hands: Hands, node: Node) -> Services:
         code=code,
         functions=Functions(catalog, registry, code),
         apps=Apps(catalog, registry, code),
+        jobs=jobs,
         pushes=Pushes(catalog, registry, code, node, hands.driver.runtimes),
         secrets=hands.secrets,
         access=Access(catalog, registry, tokens),
@@ -165,6 +181,56 @@ def control_room(config: NodeConfig, hands: Hands, node: Node) -> Services:
         probes=probes(hands.redis, hands.url, hands.driver, hands.nodes),
         version=__version__,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """Background calls: what accepts them and what runs them."""
+
+    jobs: Jobs
+    consumer: Consumer
+    queue: Queue
+
+
+async def open_background(
+    config: NodeConfig, hands: Hands, room: EngineRoom, invoker: Invoker, stack: AsyncExitStack
+) -> Background:
+    """Queue, bells and consumer, each ending with `stack`; the consumer takes jobs from now on."""
+    queue = Queue(hands.redis)
+    consumer = Consumer(room.node.id, queue, invoker, room.dispatcher)
+    enqueuer = await stack.enter_async_context(Enqueuer(queue))
+    bells = Bells(hands.redis, hands.blocking, on_work=consumer.on_work, on_cancel=consumer.on_cancel)
+    await stack.enter_async_context(bells)
+    await stack.enter_async_context(consumer)
+    jobs = Jobs(queue, Reads(hands.redis), enqueuer, bells, _durable(config, hands))
+    return Background(jobs, consumer, queue)
+
+
+def _durable(config: NodeConfig, hands: Hands) -> Callable[[], Awaitable[str]]:
+    """Why Redis may lose what it was told; asked again when the answer is DURABLE_S old."""
+    asked_at, answer = -DURABLE_S, ""
+
+    async def problem() -> str:
+        nonlocal asked_at, answer
+        if config.durability == "memory":
+            return ""
+        now = asyncio.get_running_loop().time()
+        if now - asked_at > DURABLE_S:
+            found = await check_durability(hands.redis)
+            asked_at, answer = now, "" if found.ok else f"{found.finding} {found.fix}"
+        return answer
+
+    return problem
+
+
+def collector(hands: Hands, dispatcher: Dispatcher) -> Collector:
+    """Removes old versions and bundles nobody refers to."""
+
+    def in_use() -> set[str]:
+        pools = dispatcher.pools.values()
+        return {sha for pool in pools for sha in (pool.version.code, pool.version.deps) if sha}
+
+    return Collector(hands.catalog, hands.registry, hands.bundles, hands.blobs, in_use)
 
 
 async def open_driver(config: NodeConfig, data: DataDir, node_id: str, stack: AsyncExitStack) -> Driver:

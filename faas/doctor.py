@@ -57,7 +57,8 @@ async def examine(config: NodeConfig) -> list[Check]:
 
 async def _python(_config: NodeConfig) -> list[Check]:
     version = platform.python_version()
-    return [Check("python", sys.version_info >= (3, 11), f"{version}; 3.11 or newer is needed")]
+    fine = sys.version_info >= (3, 11)
+    return [Check("python", fine, version + _fix(fine, "3.11 or newer is needed"))]
 
 
 async def _driver(config: NodeConfig) -> list[Check]:
@@ -92,7 +93,10 @@ async def _redis(config: NodeConfig) -> list[Check]:
         Check("redis", True, f"{redact(config.redis)} answers"),
         Check("durability", durability.ok, f"{durability.finding} {durability.fix}".strip(), needed=False),
         Check(
-            "clock", skew < SKEW_MAX_S, f"{skew:.3f} s from Redis' clock; run an NTP client if it grows", needed=False
+            "clock",
+            skew < SKEW_MAX_S,
+            f"{skew:.3f} s from Redis' clock" + _fix(skew < SKEW_MAX_S, "run an NTP client"),
+            needed=False,
         ),
     ]
 
@@ -106,20 +110,18 @@ def _look_at_disk(config: NodeConfig) -> list[Check]:
     while not path.exists():
         path = path.parent
     usage = shutil.disk_usage(path)
-    writable = os.access(path, os.W_OK)
+    roomy = usage.free >= DISK_MIN
+    writable = path.is_dir() and os.access(path, os.W_OK | os.X_OK)
+    why = f"{path} is not {'writable' if path.is_dir() else 'a directory'}; give --data-dir, or correct it or its owner"
+    room = f"{show_size(usage.free)} free at {path}"
     return [
-        Check(
-            "data directory",
-            writable,
-            f"{config.data_dir}"
-            + ("" if writable else f": {path} is not writable; give --data-dir or correct its owner"),
-        ),
-        Check(
-            "disk",
-            usage.free >= DISK_MIN,
-            f"{show_size(usage.free)} free at {path}; keep at least {show_size(DISK_MIN)}",
-        ),
+        Check("data directory", writable, config.data_dir + _fix(writable, why)),
+        Check("disk", roomy, room + _fix(roomy, f"make room: {show_size(DISK_MIN)} are needed, or give --data-dir")),
     ]
+
+
+def _fix(fine: bool, text: str) -> str:
+    return "" if fine else f"; {text}"
 
 
 async def _kernel(_config: NodeConfig) -> list[Check]:
@@ -132,9 +134,14 @@ def _look_at_kernel() -> list[Check]:
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     enough = hard == resource.RLIM_INFINITY or hard >= FDS_MIN
     return [
-        Check("memory", memory >= MEMORY_MIN, f"{show_size(memory)} in this machine"),
+        Check(
+            "memory",
+            memory >= MEMORY_MIN,
+            f"{show_size(memory)} in this machine"
+            + _fix(memory >= MEMORY_MIN, f"{show_size(MEMORY_MIN)} are needed for a node and one function"),
+        ),
         Check("cgroups", True, f"version {2 if version2 else 1}"),
-        Check("open files", enough, f"limit {hard}; raise it to {FDS_MIN} or more (ulimit -n, LimitNOFILE=)"),
+        Check("open files", enough, f"limit {hard}" + _fix(enough, f"raise it to {FDS_MIN} (ulimit -n, LimitNOFILE=)")),
     ]
 
 

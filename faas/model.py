@@ -34,6 +34,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     idle_s: float = 300.0
     body: int = 16 * MIB
     waiting: int = 1_000
+    retries: int = 2
+    """Further attempts of a background call after the first one failed."""
+    retry_wait_s: float = 1.0
+    retry_factor: float = 2.0
+    retry_cap_s: float = 300.0
+    max_in_flight: int = 0
+    """Background calls running at once over all nodes; 0: as `max` and `concurrency` allow."""
     env: dict[str, str] = {}
     secrets: tuple[str, ...] = ()
     network: Literal["egress", "none"] = "egress"

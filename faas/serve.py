@@ -13,12 +13,13 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import structlog
 import uvloop
@@ -26,9 +27,19 @@ from aiohttp import web
 
 from faas.api.app import make_api
 from faas.api.services import Services
-from faas.assembly import EngineRoom, cleaner, control_room, engine_room, open_hands
+from faas.assembly import (
+    EngineRoom,
+    cleaner,
+    collector,
+    control_room,
+    engine_room,
+    open_background,
+    open_hands,
+)
 from faas.config import CONFIG_FILE, NodeConfig, load_config, read_flags
+from faas.control.duties import bury_nodes, keep_queue
 from faas.control.invoke import Invoker
+from faas.control.leader import Leader
 from faas.drivers.api import Driver
 from faas.errors import FaasError, Unavailable
 from faas.gateway.front import Front, nothing_else
@@ -40,20 +51,11 @@ from faas.node.heartbeat import Heartbeat
 from faas.node.outgoing import Outgoing
 from faas.node.reaper import Reaper
 from faas.node.stems import Kind
+from faas.store.leases import Lease
 from faas.telemetry import log as logs_of_node
 
 log = structlog.get_logger("faas")
 
-KEEP_ALIVE_S = 75.0
-HEADER_MAX = 16 * 1024
-"""Bytes in one line of a request's head."""
-_HTTP: dict[str, Any] = {
-    "access_log": None,
-    "keepalive_timeout": KEEP_ALIVE_S,
-    "handler_cancellation": True,
-    "max_line_size": HEADER_MAX,
-    "max_field_size": HEADER_MAX,
-}
 CLOSE_S = 10.0
 """Seconds that closing may take after the drain."""
 DEFAULT_RUNTIME = "python3.11"
@@ -80,17 +82,22 @@ async def _start(config: NodeConfig, stack: AsyncExitStack) -> None:
     hands = await open_hands(config, stack)
     room = engine_room(config, hands)
     dispatcher, node = room.dispatcher, room.node
-    services = control_room(config, hands, node)
     invoker = Invoker(hands.catalog, dispatcher, hands.logs, hands.metrics)
     room.hooks.calls = Outgoing(invoker.call_from_function, lambda: new_id("c"))
     await _run_pools(room, hands.driver, stack)
     stack.callback(hands.catalog.subscribe(lambda snapshot: dispatcher.sync(snapshot.functions)))
     dispatcher.sync(hands.catalog.snapshot.functions)
     await stack.enter_async_context(_beside(hands.catalog.run(), "catalog"))
+    background = await open_background(config, hands, room, invoker, stack)
+    services = control_room(config, hands, node, background.jobs)
     doors = await _listen(config, services, invoker, stack)
     node.url = doors[-1].url
     await stack.enter_async_context(Heartbeat(hands.nodes, node.node_info, cleaner(hands.nodes, hands.driver)))
+    duties = [keep_queue(background.queue), bury_nodes(hands.nodes, background.queue)]
+    await stack.enter_async_context(Leader(Lease(hands.redis, "leader", node.id), duties))
+    await stack.enter_async_context(_beside(collector(hands, dispatcher).run(), "collector"))
     stack.push_async_callback(dispatcher.drain, config.drain_s)
+    stack.callback(background.consumer.stop_taking)
     stack.push_async_callback(_shut, doors)
     # What start-up made lives as long as the node: the collector need not look at it again, ever.
     gc.collect()
@@ -123,15 +130,20 @@ async def _listen(config: NodeConfig, services: Services, invoker: Invoker, stac
     assert control is not None
     # The operator's door answers calls too, so that one URL serves the whole command line.
     operator = config.listen if config.listen.loopback else config.admin_listen
-    check = services.tokens.authenticate
-    front = Front(Gateway(invoker, check, anonymous=operator.loopback, sandbox=True), control.request_handler)
-    server = HttpServer(front.handle, request_factory=control.request_factory, **_HTTP)
+
+    def gateway(*, anonymous: bool, sandbox: bool) -> Gateway:
+        limit = config.max_body
+        known = (services.jobs, services.tokens, services.guesses)
+        return Gateway(invoker, *known, anonymous=anonymous, sandbox=sandbox, body_max=limit)
+
+    front = Front(gateway(anonymous=operator.loopback, sandbox=True), control.request_handler)
+    server = HttpServer(front.handle, request_factory=control.request_factory)
     if config.listen.loopback:
         return [await _site(server, operator, "--listen", stack)]
-    outside = Front(Gateway(invoker, check, anonymous=False, sandbox=False), nothing_else)
+    outside = Front(gateway(anonymous=False, sandbox=False), nothing_else)
     return [
         await _site(server, operator, "--admin-listen", stack),
-        await _site(HttpServer(outside.handle, **_HTTP), config.listen, "--listen", stack),
+        await _site(HttpServer(outside.handle), config.listen, "--listen", stack),
     ]
 
 
@@ -169,12 +181,19 @@ async def _beside(work: Coroutine[None, None, None], name: str) -> AsyncIterator
             await task
 
 
+def _raise_open_files() -> None:
+    """Take what the system grants: each caller's connection and each instance is an open file."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit code."""
     try:
         text = Path(CONFIG_FILE).read_text() if os.path.exists(CONFIG_FILE) else None
         config = load_config(read_flags(sys.argv[1:] if arguments is None else arguments), os.environ, text)
         logs_of_node.configure(config.log_format, config.log_level)
+        _raise_open_files()
         uvloop.run(serve(config))
     except FaasError as error:
         print(f"error: {error.message}", file=sys.stderr)

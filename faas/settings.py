@@ -147,6 +147,29 @@ SETTINGS: tuple[Setting, ...] = (
         "Sync calls that may wait for room on one node; beyond it callers get 429.",
     ),
     Setting(
+        "retries",
+        kinds.integer(0, 100),
+        "Further attempts of a background call after the first one failed.",
+    ),
+    Setting(
+        "retry_wait",
+        kinds.duration(0, DAY),
+        "Longest wait before the second attempt; the real one is drawn between 0 and it.",
+        field="retry_wait_s",
+    ),
+    Setting("retry_factor", kinds.number(1, 10), "What the longest wait grows by from attempt to attempt."),
+    Setting(
+        "retry_cap",
+        kinds.duration(0, DAY),
+        "Longest wait between two attempts.",
+        field="retry_cap_s",
+    ),
+    Setting(
+        "max_in_flight",
+        kinds.integer(0, 100_000),
+        "Background calls running at once over all nodes; 0: no limit of its own.",
+    ),
+    Setting(
         "env",
         kinds.variables(),
         "Environment variables, as NAME=VALUE on the command line; not for secrets.",

@@ -60,6 +60,7 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     Raises:
         TooLarge: more than `limit` bytes, before they are taken in.
         RequestTimeout: it did not arrive within BODY_S.
+        BadRequest: its framing is broken.
     """
     too_large = TooLarge(f"the body is larger than {show_size(limit)}, the limit of {request.path}")
     if (request.content_length or 0) > limit:
@@ -73,6 +74,8 @@ async def read_body(request: web.Request, limit: int) -> bytes:
                     raise too_large
     except TimeoutError as cause:
         raise RequestTimeout(f"the body did not arrive within {BODY_S:g} s") from cause
+    except web.RequestPayloadError as cause:
+        raise BadRequest(f"the body is broken: {cause}") from cause
     return bytes(body)
 
 

@@ -15,6 +15,7 @@ from faas.control.catalog import Catalog
 from faas.control.code import Code
 from faas.control.functions import Functions
 from faas.control.guesses import Guesses
+from faas.control.jobs import Jobs
 from faas.control.ports import Runner
 from faas.control.push import Pushes
 from faas.control.secrets import Secrets
@@ -51,6 +52,7 @@ class Services:
     probes: Probes
     version: str
     apps: Apps
+    jobs: Jobs
     access: Access
     audit: Audit
     guesses: Guesses = field(default_factory=Guesses)

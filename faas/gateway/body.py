@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from aiohttp import web
-from aiohttp.client_exceptions import ClientPayloadError
+from aiohttp.http import HttpVersion11
 
 from faas.errors import BadRequest, RequestTimeout, TooLarge, TooManyRequests
 from faas.units import show_size
@@ -60,15 +60,24 @@ async def read(request: web.BaseRequest, limit: int, budget: Budget) -> tuple[by
     announced = request.content_length
     if announced is not None and announced > limit:
         raise _too_large(announced, limit)
+    if "Expect" in request.headers:
+        await _ask_for_it(request)
     if announced is not None and announced <= SMALL:
         try:
             async with asyncio.timeout(IDLE_S):
                 return await request.content.read(-1), 0
         except TimeoutError:
             raise _too_slow() from None
-        except (ClientPayloadError, ValueError, EOFError) as cause:
+        except (web.RequestPayloadError, ValueError, EOFError) as cause:
             raise BadRequest(f"the request body is broken: {cause}") from cause
     return await _read_large(request, limit, budget)
+
+
+async def _ask_for_it(request: web.BaseRequest) -> None:
+    """The sender holds the body back until it knows that it is wanted; curl does so for a second."""
+    if request.version == HttpVersion11 and request.headers["Expect"].lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the reply has not begun
 
 
 async def _read_large(request: web.BaseRequest, limit: int, budget: Budget) -> tuple[bytes, int]:
@@ -92,7 +101,7 @@ async def _read_large(request: web.BaseRequest, limit: int, budget: Budget) -> t
         budget.give(claimed)
         if isinstance(error, TimeoutError):
             raise _too_slow() from None
-        if isinstance(error, ClientPayloadError | ValueError | EOFError):
+        if isinstance(error, web.RequestPayloadError | ValueError | EOFError):
             raise BadRequest(f"the request body is broken: {error}") from error
         raise
 

@@ -10,9 +10,12 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from faas.errors import MethodNotAllowed, NotFound
+from faas.gateway import background
 from faas.gateway.handler import PREFIX, Gateway
 from faas.gateway.replies import problem_response
 from faas.ids import new_id
+
+_CALLS = (PREFIX, background.PREFIX)
 
 Others = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -26,7 +29,7 @@ class Front:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """One request."""
-        if request.rel_url.raw_path.startswith(PREFIX):
+        if request.rel_url.raw_path.startswith(_CALLS):
             return await self._gateway.handle(request)
         return await self._others(request)
 

@@ -8,22 +8,28 @@ Nothing here touches Redis or a thread while the function is warm.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import time
 from functools import lru_cache
+from typing import NamedTuple
 
 import structlog
 from aiohttp import web
 
+from faas.control.guesses import Guesses
 from faas.control.invoke import Invoker
-from faas.control.tokens import Principal
+from faas.control.jobs import Jobs
+from faas.control.tokens import Principal, Tokens, bearer
 from faas.errors import FaasError, Internal, Invalid, NotFound, Unauthorized
+from faas.gateway import background
 from faas.gateway import body as bodies
 from faas.gateway.replies import HOP_BY_HOP, headers_of, problem_response, stamp
+from faas.gateway.server import LINE_MAX, HeadTooLarge
 from faas.gateway.whole import fits, whole
 from faas.ids import new_id
-from faas.model import Function, Version
+from faas.model import MIB, Function, Version
 from faas.names import Target, parse_target
 from faas.node.call import Call, Reply
+from faas.units import show_size
 from faas.wire.messages import Pairs
 
 log = structlog.get_logger(__name__)
@@ -34,10 +40,23 @@ _BODILESS = frozenset({204, 205, 304})
 """Statuses whose replies end with their head."""
 SANDBOX = "sandbox allow-scripts allow-forms"
 """Content-Security-Policy of function replies on a host that also serves the dashboard: see docs/architecture.md."""
+HEAD_MAX = 256 * 1024
+"""Bytes of a request's headers together: with a path and a small body they fit into one frame of the protocol."""
+_FEW = HEAD_MAX // (2 * LINE_MAX)
+"""So many headers cannot exceed HEAD_MAX: most requests are not counted."""
 _SANDBOX_LINE = f"Content-Security-Policy: {SANDBOX}\r\n".encode()
 
 
-Authenticate = Callable[[Mapping[str, str]], Principal | None]
+class _Asked(NamedTuple):
+    """What a request is about, once its name and caller are known."""
+
+    target: Target
+    function: Function
+    version: Version
+    path: str
+    caller: Principal | None
+    trusted: bool
+    """The caller has the invoke role."""
 
 
 class Gateway:
@@ -46,80 +65,103 @@ class Gateway:
     def __init__(
         self,
         invoker: Invoker,
-        authenticate: Authenticate,
+        jobs: Jobs,
+        tokens: Tokens,
+        guesses: Guesses,
         *,
         anonymous: bool,
         sandbox: bool,
-        body_budget: int = 256 * 1024 * 1024,
+        body_max: int = 256 * MIB,
+        body_budget: int = 256 * MIB,
     ) -> None:
         """
         Args:
             anonymous: callers without a token have the invoke role (loopback listeners).
             sandbox: the same host serves the dashboard.
+            body_max: bytes of the largest request body, whatever a function allows.
             body_budget: bytes of large request bodies held in memory at once.
         """
         self._invoker = invoker
-        self._authenticate = authenticate
+        self._jobs = jobs
+        self._tokens = tokens
+        self._guesses = guesses
         self._anonymous = anonymous
         self._sandbox = sandbox
+        self._body_max = body_max
         self._budget = bodies.Budget(body_budget)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """aiohttp handler for everything below PREFIX."""
+        """Everything below PREFIX, and below background.PREFIX."""
         call_id = new_id("c")
-        tracebacks = False
-        full = self._anonymous
+        caller: Principal | None = None
+        may_see = False
         try:
             raw_path = request.rel_url.raw_path
-            name, slash, rest = raw_path[len(PREFIX) :].partition("/")
+            later = raw_path.startswith(background.PREFIX)
+            name, slash, rest = raw_path[len(background.PREFIX if later else PREFIX) :].partition("/")
             target = _target(name)
             function, version = self._invoker.resolve_now(target) or await self._invoker.resolve(target)
-            caller = self._authenticate(request.headers) if "Authorization" in request.headers else None
-            if caller is not None and caller.may("invoke", function.app):
-                full = tracebacks = True
-            elif not self._anonymous and not version.settings.public:
-                raise self._refusal(function, caller)
-            return await self._run(request, function, version, call_id, "/" + rest if slash else "/", caller)
+            caller = self._identify(request, version)
+            may_see = caller is not None and caller.may("invoke", function.app)
+            if not (may_see or self._anonymous or version.settings.public):
+                raise _refusal(function, caller)
+            asked = _Asked(target, function, version, "/" + rest if slash else "/", caller, may_see or self._anonymous)
+            return await self._run(request, call_id, asked, later)
         except FaasError as error:
-            return self._failed(request, error, call_id, full=full, tracebacks=tracebacks)
+            return self._failed(request, error, call_id, full=may_see or self._anonymous)
         except asyncio.CancelledError:
             raise
         except Exception:
             log.exception("a call failed inside the gateway; this is a defect", call=call_id)
             defect = Internal("the gateway failed", hint=f"Search the node's log for {call_id}.")
-            return self._failed(request, defect, call_id, full=full, tracebacks=False)
+            return self._failed(request, defect, call_id, full=may_see or self._anonymous)
 
-    async def _run(
-        self,
-        request: web.BaseRequest,
-        function: Function,
-        version: Version,
-        call_id: str,
-        path: str,
-        caller: Principal | None,
-    ) -> web.StreamResponse:
+    def _identify(self, request: web.BaseRequest, version: Version) -> Principal | None:
+        """Who calls, if the call says so. Wrong tokens are counted only where one is needed."""
+        if "Authorization" not in request.headers:
+            return None
+        if self._anonymous or version.settings.public:
+            return self._tokens.authenticate(request.headers)
+        presented = bearer(request.headers)
+        return self._guesses.identify(self._tokens, presented, request.remote or "local", time.monotonic())
+
+    async def _run(self, request: web.BaseRequest, call_id: str, asked: _Asked, later: bool) -> web.StreamResponse:
         claimed = 0
         content = b""
         if request.body_exists:
-            content, claimed = bodies.at_hand(request, version.settings.body) or await bodies.read(
-                request, version.settings.body, self._budget
-            )
+            limit = min(asked.version.settings.body, self._body_max)
+            content, claimed = bodies.at_hand(request, limit) or await bodies.read(request, limit, self._budget)
         try:
             call = Call(
                 call_id,
                 method=request.method,
-                path=path,
+                path=asked.path,
                 query=request.rel_url.raw_query_string,
-                headers=_forwarded(request, ours=caller is not None),
+                headers=_forwarded(request, ours=asked.caller is not None),
                 body=content,
                 extra=_extra(request),
             )
-            reply = await self._invoker.run(function, version, call)
+            if later or "Prefer" in request.headers:
+                stored, wait_s = background.preference(request)
+                if stored or later:
+                    return await self._store(request, call, asked, wait_s)
+            reply = await self._invoker.run(asked.function, asked.version, call)
             call.body = b""
             return await self._respond(request, call_id, reply)
         finally:
             if claimed:
                 self._budget.give(claimed)
+
+    async def _store(self, request: web.BaseRequest, call: Call, asked: _Asked, wait_s: float) -> web.StreamResponse:
+        if not asked.trusted:
+            raise Unauthorized(
+                "background calls need a token with the invoke role, also to public functions",
+                hint="Send `Authorization: Bearer TOKEN`, or call it synchronously.",
+            )
+        caller = asked.caller.name if asked.caller else "anonymous"
+        return await background.accept(
+            self._jobs, request, asked.target, asked.function, asked.version, call, caller, wait_s
+        )
 
     async def _respond(self, request: web.BaseRequest, call_id: str, reply: Reply) -> web.StreamResponse:
         request_id = request.headers.get("X-Request-Id")
@@ -163,22 +205,21 @@ class Gateway:
             raise
         return response
 
-    def _refusal(self, function: Function, caller: Principal | None) -> FaasError:
-        if caller is None:
-            return Unauthorized(
-                f"{function.id} is private: calls need a token with the invoke role",
-                hint="Send `Authorization: Bearer TOKEN`, or push it with --public.",
-            )
-        # Told apart from "unknown" only to those who may know: a foreign token learns nothing.
-        return NotFound(f"no function {function.id} for this token")
-
-    def _failed(
-        self, request: web.BaseRequest, error: FaasError, call_id: str, *, full: bool, tracebacks: bool
-    ) -> web.Response:
-        response = problem_response(error, call_id, full=full, tracebacks=tracebacks or full)
+    def _failed(self, request: web.BaseRequest, error: FaasError, call_id: str, *, full: bool) -> web.Response:
+        response = problem_response(error, call_id, full=full)
         if request_id := request.headers.get("X-Request-Id"):
             response.headers["X-Request-Id"] = request_id[:256]
         return response
+
+
+def _refusal(function: Function, caller: Principal | None) -> FaasError:
+    if caller is None:
+        return Unauthorized(
+            f"{function.id} is private: calls need a token with the invoke role",
+            hint="Send `Authorization: Bearer TOKEN`, or push it with --public.",
+        )
+    # Told apart from "unknown" only to those who may know: a foreign token learns nothing.
+    return NotFound(f"no function {function.id} for this token")
 
 
 @lru_cache(maxsize=8192)
@@ -192,12 +233,18 @@ def _target(name: str) -> Target:
 
 
 def _forwarded(request: web.BaseRequest, *, ours: bool) -> Pairs:
-    """Request headers for the function: hop-by-hop ones and our own credential removed."""
-    return [
+    """Request headers for the function: hop-by-hop ones and our own credential removed. Raises HeadTooLarge."""
+    pairs = [
         (name, value)
         for name, value in request.raw_headers
         if (lower := name.lower()) not in _DROPPED and not (ours and lower == b"authorization")
     ]
+    if len(pairs) > _FEW and (size := sum(len(name) + len(value) for name, value in pairs)) > HEAD_MAX:
+        raise HeadTooLarge(
+            f"the request's headers have {show_size(size)} together; the limit is {show_size(HEAD_MAX)}",
+            hint="Send less in cookies and headers; large values belong into the body.",
+        )
+    return pairs
 
 
 def _extra(request: web.BaseRequest) -> dict[str, object]:

@@ -89,16 +89,13 @@ def stamp(headers: CIMultiDict[str], call_id: str, reply: Reply) -> None:
         headers["Server-Timing"] = f"queue;dur={reply.queue_ms:.2f}, start;dur={reply.start_ms:.2f}"
 
 
-def problem_response(error: FaasError, call_id: str | None, *, full: bool, tracebacks: bool = False) -> web.Response:
+def problem_response(error: FaasError, call_id: str | None, *, full: bool) -> web.Response:
     """An error as RFC 9457 problem document, marked as ours by Proxy-Status (RFC 9209).
 
     Args:
-        full: the caller may see more than code, fault and call id.
-        tracebacks: the caller presented a token with the invoke role.
+        full: the caller has the invoke role and may see more than code, fault and call id.
     """
     document = problem(error, call_id=call_id, full=full)
-    if not tracebacks:
-        document.pop("traceback", None)
     headers: CIMultiDict[str] = CIMultiDict()
     kind = _PROXY_ERRORS.get(error.code, "http_request_error" if error.fault == "caller" else "proxy_internal_error")
     headers["Proxy-Status"] = f'{PROXY_NAME}; error={kind}; details="{quote(error.code)}"'

@@ -52,7 +52,8 @@ def died(cause: object) -> InstanceDied:
         return InstanceDied(
             f"the process was killed by signal {_signal_name(signal_number)} {detail}".strip(), extra=extra
         )
-    return InstanceDied(f"the process exited with code {code} {detail}".strip(), extra=extra)
+    said = "" if detail == f"exited with code {code}" else f" {detail}"
+    return InstanceDied(f"the process exited with code {code}{said}".strip(), extra=extra)
 
 
 def _signal_name(number: int) -> str:

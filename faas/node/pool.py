@@ -262,6 +262,11 @@ class Pool:
             return oldest_s or None
         return oldest_s if oldest_s > LONG_S else self.service_s
 
+    @property
+    def backing_off(self) -> bool:
+        """Its starts fail, nothing is ready, and the next try is not due yet."""
+        return self.retry_at > self._clock() and not self.ready
+
     def idle(self, now: float) -> list[Idle]:
         """Its idle instances, for the reaper and for eviction."""
         floor = 0 if self.retired_at is not None else self.min

@@ -34,6 +34,8 @@ ENGINE_STARTS = 2
 STEM_MEMORY = 256 * 1024 * 1024
 ROOM_S = 5.0
 """Seconds callers of a function at zero wait for memory before they are told there is none."""
+ROOM_LOOK_S = 0.2
+"""Seconds between their looks for it."""
 DRAIN_S = 5.0
 """Seconds an instance may take for its stop hooks."""
 
@@ -50,7 +52,8 @@ class Starts:
         self._claims: dict[str, int] = {}
         self._starting = 0
         self._delayed: set[VersionId] = set()
-        self._starved: set[VersionId] = set()
+        self._starved: dict[VersionId, float] = {}
+        """Pools that find no memory, and since when."""
         self._feeding = False
         self.closing = False
         self.stems = Stems(
@@ -86,6 +89,7 @@ class Starts:
         loop = asyncio.get_running_loop()
         wanted = pool.wants()
         if not wanted.number:
+            self._starved.pop(pool.id, None)
             if pool.waiters:
                 self._look_again(pool, starting.TARGET_WAIT_S)
             return
@@ -110,6 +114,7 @@ class Starts:
         """One decided start. `pool.starting` counts it until the instance has joined or failed."""
         try:
             await self._start(pool, still_needed=True)
+            self._starved.pop(pool.id, None)
         except FaasError as error:
             self._start_failed(pool, error)
         finally:
@@ -120,28 +125,33 @@ class Starts:
 
     def _start_failed(self, pool: Pool, error: FaasError) -> None:
         if isinstance(error, NoRoom):
-            if pool.id not in self._starved:
-                self._starved.add(pool.id)
-                asyncio.get_running_loop().call_later(ROOM_S, self._give_up, pool, error)
+            self._starve(pool, error)
+            return
+        if self._is_dropped(pool):
             return
         pool.failed(error)
         log.warning("instance did not start", version=pool.label, failures=pool.failures, error=error.message)
         if not pool.ready and (not isinstance(error, Unavailable) or backoff.is_loop(pool.failures)):
             pool.fail_waiters(error)
 
-    def _give_up(self, pool: Pool, error: NoRoom) -> None:
-        """Memory did not become free in time: those who still wait for a first instance are told so."""
-        if pool.id in self._starved and not pool.ready:
-            self._starved.discard(pool.id)
+    def _starve(self, pool: Pool, error: NoRoom) -> None:
+        """Try again soon: an instance that turns idle can be evicted, and nobody tells. In the end, give up.
+
+        Given up are those who wait for a first instance; a pool that has one serves them later.
+        """
+        now = asyncio.get_running_loop().time()
+        since = self._starved.setdefault(pool.id, now)
+        late = now - since >= ROOM_S
+        if late and not pool.ready:
+            del self._starved[pool.id]
             pool.fail_waiters(error)
-            self.stems.poke()
+        self._look_again(pool, ROOM_S if late else ROOM_LOOK_S)
 
     def _feed_starved(self) -> None:
         """Memory became free: pools that found none decide again, and so do those that lack their `min`."""
         self._feeding = False
-        starved, self._starved = self._starved, set()
         for pool in list(self.pools.values()):
-            if pool.id in starved or pool.min:
+            if pool.id in self._starved or pool.min:
                 self.need(pool)
         self.stems.poke()
 
@@ -178,11 +188,15 @@ class Starts:
                 raise
         finally:
             self._starting -= 1
-        if self.closing:
+        if self.closing or self._is_dropped(pool):
             await self._destroy(cell)
-            raise Unavailable("this node is stopping")
+            raise Unavailable("this node is stopping" if self.closing else f"{pool.id.function} was removed meanwhile")
         pool.add(cell)
         return cell
+
+    def _is_dropped(self, pool: Pool) -> bool:
+        """Its function is gone: what joined it now would belong to nobody."""
+        return self.pools.get(pool.id) is not pool
 
     def _still_needed(self, pool: Pool) -> bool:
         """Decide again without counting the one that asks."""

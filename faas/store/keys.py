@@ -46,6 +46,11 @@ def node(id: str) -> str:
     return f"{PREFIX}{{n}}:node:{id}"
 
 
+def lease(name: str) -> str:
+    """Holder of a claim that only one node has, such as `leader`; expires."""
+    return f"{PREFIX}{{n}}:lease:{name}"
+
+
 def history(function: str) -> str:
     """Hash of one function's versions: number -> JSON. `function` is `APP/NAME`."""
     return f"{PREFIX}{{r}}:v:{function}"

@@ -143,12 +143,13 @@ async def test_the_log_outlives_its_instances(node: RunningNode) -> None:
 
 async def test_a_flood_is_bounded_and_says_what_was_dropped(node: RunningNode) -> None:
     await put(node, HANDLERS / "flood.py", app="logs", name="flood")
+    long = await node.call("flood.logs", json={"how": "long"})  # first: after the flood there is no room for it
     flood = await node.call("flood.logs", json={"how": "raw", "lines": 12_000})
     assert flood.status == 200
-    long = await node.call("flood.logs", json={"how": "long"})
     lines = await log_lines(node, "flood.logs")
-    # 4 MiB at once and 1 MiB a second; what was too much is counted in the next line there is room for.
-    assert 4_000 <= sum(line.call == flood.headers["X-Call-Id"] for line in lines) <= 7_000
+    # An instance may send 4 MiB at once and 1 MiB a second, a node holds 2 MiB that are not on its disk yet. What was
+    # too much is counted in the next line there is room for.
+    assert 1_000 <= sum(line.call == flood.headers["X-Call-Id"] for line in lines) <= 7_000
     cut = [line.text for line in lines if line.call == long.headers["X-Call-Id"]]
     assert any("[cut, " in text for text in cut)
     assert all(len(text.encode()) <= 17 * 1024 for text in cut)

@@ -13,10 +13,11 @@ import pytest
 from faas.archive import File, pack
 from tests.integration.conftest import put
 from tests.integration.node import RunningNode
-from tests.support import ROOT
+from tests.support import ROOT, wait_until
 
 PUSH_MS = 1_000
-"""What a push of one file may take on the node. The promise of the README, without slack: a warm push takes 50 ms."""
+"""The promise for a push of one file, on the node's own clock. With a stem cell ready it takes some 20 ms on a quiet
+machine: the rest is slack for a busy one."""
 
 
 def handler(path: Path, answer: str, *, before: str = "") -> Path:
@@ -48,6 +49,10 @@ async def test_a_file_is_live_in_under_a_second_with_a_line_a_phase(docker_node:
 
 
 async def test_a_push_says_how_long_it_took(docker_node: RunningNode, tmp_path: Path) -> None:
+    async def stem_cell() -> bool:
+        return bool((await docker_node.api("GET", "/v1/status"))["instances"].get("stem"))
+
+    await wait_until(stem_cell, 15, "a stem cell is there again after the pushes of other tests")
     result = await docker_node.cli("push", str(handler(tmp_path / "push-timed.py", "x")), "--json")
     told = events(result.out)
     assert [event["phase"] for event in told] == ["stored", "starting", "ready", "live", "done"]

@@ -39,7 +39,7 @@ local function settle(outcome)
   local v = call('HMGET', meta(id), 's', 'k', 'f', 'l', 'z', 'i', 'u')
   if v[1] ~= 'running' or tonumber(v[2]) ~= take then return 0 end
   local job = {f = v[3], z = tonumber(v[5]), i = v[6], u = v[7]}
-  into(removals, P .. 'run:' .. job.f, id)
+  unlease(id, job.f, v[4])
   if attempt > 0 then job.u = record(id, job.u, blob(attempt)) end
   if verb == 'retry' then
     retry(id, job, cause, after)

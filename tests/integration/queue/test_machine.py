@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from hypothesis import HealthCheck, settings
@@ -36,6 +36,7 @@ class Machine(RuleBasedStateMachine):
         self.by_key: dict[str, str] = {}
         self.held: dict[str, list[Job]] = {"n1": [], "n2": [], "n3": []}
         self.succeeded: set[str] = set()
+        self.newest: dict[str, int] = {}
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
@@ -73,22 +74,30 @@ class Machine(RuleBasedStateMachine):
     def take(self, node: str, most: int, stalls: bool) -> None:
         turn = self.run(take(self.queue, most, node, lease_s=MS_LEASE if stalls else 60.0))
         assert len(turn.jobs) <= most
-        self.held[node] += turn.jobs
+        self.hold(node, turn.jobs)
+
+    def hold(self, node: str, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            assert job.take > self.newest.get(job.id, 0)
+            self.newest[job.id] = job.take
+        self.held[node] += jobs
 
     @rule(node=nodes, most=st.integers(0, 3), how=st.lists(ends, min_size=5, max_size=5), twice=st.booleans())
     def turn(self, node: str, most: int, how: list[str], twice: bool) -> None:
         jobs = self.held[node][:5]
         self.held[node] = self.held[node][5:]
         states = self.run(audit(self.redis))
+        newest = dict(self.newest)
         outcomes = [_outcome(job, end) for job, end in zip(jobs, how, strict=False)]
         turn = self.run(self.queue.turn(outcomes, Want(node=node, most=most, each=most, lease_s=60.0)))
         for job, end in zip(jobs, how, strict=False):
             if job.id not in turn.lost:
                 assert states[job.id] == "running"
+                assert job.take == newest[job.id], "an outcome under an old lease counted"
                 assert job.id not in self.succeeded
                 if end == "succeeded":
                     self.succeeded.add(job.id)
-        self.held[node] += turn.jobs
+        self.hold(node, turn.jobs)
         if twice:
             assert len(self.run(self.queue.turn(outcomes)).lost) == len(outcomes)
 
@@ -131,6 +140,7 @@ class Machine(RuleBasedStateMachine):
         ids = sorted(id for id, state in states.items() if state == "dead")
         self.run(self.queue.purge(ids))
         self.accepted -= set(ids)
+        self.newest = {id: take for id, take in self.newest.items() if id in self.accepted}
         self.sent = [job for job in self.sent if job.id in self.accepted]
         self.by_key = {key: id for key, id in self.by_key.items() if id not in ids}
 

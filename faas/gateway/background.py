@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import cast
 
 import msgspec
 from aiohttp import web
@@ -14,7 +13,7 @@ from faas.gateway.replies import headers_of
 from faas.model import Function, Version
 from faas.names import Target
 from faas.node.call import Call
-from faas.store.queue.model import LANES, Info, Priority
+from faas.store.queue.model import LANES, Info
 from faas.units import parse_duration
 
 PREFIX = "/async-function/"
@@ -44,7 +43,7 @@ def terms(request: web.BaseRequest, caller: str) -> Terms:
         raise Invalid(f"X-Faas-Delay or X-Faas-At: {error}") from error
     # A structured-field string (RFC 9651) or, as many clients send it, the bare key.
     key = headers.get("Idempotency-Key", "").strip().strip('"')
-    return Terms(key=key, caller=caller, delay_s=delay_s, at=moment, priority=cast("Priority", given))
+    return Terms(key=key, caller=caller, delay_s=delay_s, at=moment, priority=given)
 
 
 async def accept(

@@ -7,10 +7,12 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import docker
+import docker.errors
 import pytest
 from redis.asyncio import Redis
 
@@ -90,8 +92,8 @@ async def test_what_cannot_be_a_secret_is_refused(
 
 async def test_the_value_is_nowhere(node: RunningNode, value: str) -> None:
     """Everything that can be read of the node, searched for the secret while an instance holds it."""
-    for body in (asked(value), asked(value, **{"raise": True})):
-        assert (await node.call("vault.vault", json=body)).status in (200, 500)
+    instance_holds_it = await node.call("vault.vault", json=asked(value))
+    assert instance_holds_it.json()["right"]
     places = {
         "container settings": await asyncio.to_thread(_inspect, node.node_id),
         "the node's log": node.log(),
@@ -116,9 +118,13 @@ def _inspect(node_id: str) -> str:
     """Settings of every container of the node."""
     engine = docker.from_env()
     try:
-        found = engine.containers.list(all=True, filters={"label": [f"faas.node={node_id}"]})
-        assert found
-        return json.dumps([container.attrs for container in found])
+        found = engine.api.containers(all=True, filters={"label": [f"faas.node={node_id}"]})
+        settings = []
+        for container in found:
+            with suppress(docker.errors.NotFound):  # others scale to zero meanwhile
+                settings.append(engine.api.inspect_container(container["Id"]))
+        assert settings
+        return json.dumps(settings)
     finally:
         engine.close()
 

@@ -114,6 +114,15 @@ class Machine(RuleBasedStateMachine):
         if dies:
             self.held[node] = []
 
+    @rule(node=nodes, other=nodes)
+    def overtake(self, node: str, other: str) -> None:
+        """A node that is believed dead reports when its jobs are another's already."""
+        late, self.held[node] = self.held[node], []
+        self.run(self.queue.node_lost(node))
+        self.hold(other, self.run(take(self.queue, 16, other, lease_s=60.0)).jobs)
+        turn = self.run(self.queue.turn([done(job, state="failed") for job in late]))
+        assert set(turn.lost) == {job.id for job in late}, "an outcome under an old lease counted"
+
     @rule(node=nodes)
     def crash(self, node: str) -> None:
         """It dies before anybody knows: its leases stay until somebody looks."""

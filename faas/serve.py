@@ -10,7 +10,6 @@ Stopping therefore begins with shut doors, then calls that run may end, then the
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import resource
@@ -52,6 +51,7 @@ from faas.node.outgoing import Outgoing
 from faas.node.reaper import Reaper
 from faas.node.stems import Kind
 from faas.store.leases import Lease
+from faas.store.tasks import end
 from faas.telemetry import log as logs_of_node
 
 log = structlog.get_logger("faas")
@@ -176,9 +176,7 @@ async def _beside(work: Coroutine[None, None, None], name: str) -> AsyncIterator
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, FaasError):
-            await task
+        await end(task)
 
 
 def _raise_open_files() -> None:

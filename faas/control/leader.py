@@ -13,6 +13,7 @@ import structlog
 
 from faas.errors import FaasError
 from faas.store.leases import Lease
+from faas.store.tasks import end
 
 log = structlog.get_logger(__name__)
 
@@ -40,9 +41,7 @@ class Leader:
 
     async def __aexit__(self, *_exc: object) -> None:
         assert self._task is not None
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await end(self._task)
         with contextlib.suppress(FaasError, TimeoutError):
             await asyncio.wait_for(self._lease.drop(), 2.0)
 

@@ -11,6 +11,7 @@ import structlog
 from faas.errors import FaasError
 from faas.model import NodeInfo
 from faas.store.nodes import Nodes
+from faas.store.tasks import end
 
 log = structlog.get_logger(__name__)
 
@@ -38,9 +39,7 @@ class Heartbeat:
 
     async def __aexit__(self, *_exc: object) -> None:
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
         with contextlib.suppress(FaasError, TimeoutError):
             await asyncio.wait_for(self._nodes.leave(self._info().id), 2.0)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 
-from faas.errors import CrashLoop, FaasError, NoRoom, StartFailed, Unavailable
+from faas.errors import CrashLoop, FaasError, InstanceDied, NoRoom, Unavailable
 from faas.model import VersionId
 from faas.node.capacity import Capacity
 from faas.node.instance import Instance
@@ -72,9 +72,9 @@ class Starts:
             return
         left_s = pool.retry_at - asyncio.get_running_loop().time()
         last = pool.last_error
-        if isinstance(last, StartFailed) or not backoff.is_loop(pool.failures):
+        if not isinstance(last, InstanceDied) or not backoff.is_loop(pool.failures):
             last.retry_after_s = left_s
-            raise last
+            raise last.with_traceback(None)  # else every caller would make it longer
         raise CrashLoop(
             f"{pool.label} failed {pool.failures} times in a row, last: {last.message}",
             hint=last.hint or f"See `faas logs {pool.id.function}`; push a version that starts.",

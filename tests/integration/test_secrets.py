@@ -92,13 +92,14 @@ async def test_what_cannot_be_a_secret_is_refused(
 
 async def test_the_value_is_nowhere(node: RunningNode, value: str) -> None:
     """Everything that can be read of the node, searched for the secret while an instance holds it."""
-    instance_holds_it = await node.call("vault.vault", json=asked(value))
-    assert instance_holds_it.json()["right"]
+    held = await node.call("vault.vault", json=asked(value))
+    assert held.json()["right"]
+    errors = await _errors(node, value)
     places = {
         "container settings": await asyncio.to_thread(_inspect, node.node_id),
         "the node's log": node.log(),
         "function logs": "".join(repr(line) for line in await log_lines(node, "vault.vault")),
-        "error texts": await _errors(node, value),
+        "error texts": errors,
         "Redis": await _dump(node),
         **{f"API {path}": answer for path, answer in (await _answers(node)).items()},
     }

@@ -17,7 +17,7 @@ from faas.store.connection import translated
 from faas.store.queue.model import Info, Limits
 from faas.store.queue.moves import Moves
 from faas.store.queue.reads import Reads
-from faas.store.queue.tasks import end
+from faas.store.tasks import end
 
 _LOOK_S = 1.0
 """Seconds after which a waiter looks for itself."""

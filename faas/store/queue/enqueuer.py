@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 from faas.errors import FaasError, Internal, TooManyRequests, Unavailable
 from faas.store.queue.model import Enqueued, NewJob, Refused
 from faas.store.queue.queue import Queue
-from faas.store.queue.tasks import end
+from faas.store.tasks import end
 
 BATCH = 128
 BATCH_BYTES = 4 * 1024 * 1024

@@ -16,7 +16,7 @@ from faas.errors import Unavailable
 from faas.store.connection import connect, translated
 from faas.store.embedded import EmbeddedRedis
 from faas.store.queue import Done, Enqueuer, Job, Queue, Refused, Want
-from faas.store.queue.tasks import end
+from faas.store.tasks import end
 from tests.integration.queue.audit import audit
 from tests.integration.queue.jobs import A, B, done, immortal, new
 from tests.support import wait_until

@@ -77,6 +77,7 @@ def headers_of(pairs: Pairs) -> CIMultiDict[str]:
 
 def stamp(headers: CIMultiDict[str], call_id: str, reply: Reply) -> None:
     """Add the headers every reply of a call carries."""
+    headers["Server"] = PROXY_NAME
     headers["X-Call-Id"] = call_id
     headers["X-Faas-Version"] = str(reply.version)
     headers["X-Faas-Start"] = "cold" if reply.cold else "warm"
@@ -98,6 +99,7 @@ def problem_response(error: FaasError, call_id: str | None, *, full: bool) -> we
     document = problem(error, call_id=call_id, full=full)
     headers: CIMultiDict[str] = CIMultiDict()
     kind = _PROXY_ERRORS.get(error.code, "http_request_error" if error.fault == "caller" else "proxy_internal_error")
+    headers["Server"] = PROXY_NAME
     headers["Proxy-Status"] = f'{PROXY_NAME}; error={kind}; details="{quote(error.code)}"'
     if call_id:
         headers["X-Call-Id"] = call_id

@@ -12,6 +12,8 @@ from faas.node.failures import error_from
 from faas.wire import messages as m
 from faas.wire.limits import CHUNK_MAX, HEADERS_MAX, INLINE_MAX, WINDOW
 
+_RUN_US_MAX = 1e12
+
 
 class Runner(Protocol):
     """The instance an attempt runs in."""
@@ -109,10 +111,15 @@ class Attempt:
         elif kind == m.ERROR:
             self.fail(error_from(message[2]))
         elif kind == m.CREDIT:
-            self._window = min(WINDOW, self._window + int(message[2]))
-            self._push_body()
+            self._on_credit(message[2])
         else:
             raise ProtocolError(f"{m.NAMES[kind]} does not belong in a call")
+
+    def _on_credit(self, size: object) -> None:
+        if not isinstance(size, int) or size < 0:
+            raise ProtocolError("CREDIT that is not a number of bytes")
+        self._window = min(WINDOW, self._window + size)
+        self._push_body()
 
     def _on_reply(self, message: m.Message) -> None:
         if self.reply is not None:
@@ -191,5 +198,6 @@ def _check_head(status: object, headers: object) -> None:
 
 
 def _run_ms(info: object) -> float:
+    """What the instance says it took. Its word goes into our averages, so it must be a time at all."""
     run_us = info.get("run_us", 0) if isinstance(info, dict) else 0
-    return run_us / 1000 if isinstance(run_us, int | float) else 0.0
+    return run_us / 1000 if isinstance(run_us, int | float) and 0 <= run_us <= _RUN_US_MAX else 0.0

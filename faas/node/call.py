@@ -14,7 +14,7 @@ from faas.wire.messages import Pairs
 class Call:
     """One invocation as the caller asked for it. Mutable only by the door that builds it."""
 
-    __slots__ = ("body", "extra", "headers", "id", "kind", "method", "path", "query")
+    __slots__ = ("background", "begun", "body", "extra", "headers", "id", "kind", "method", "path", "query")
 
     def __init__(
         self,
@@ -27,6 +27,7 @@ class Call:
         headers: Pairs | None = None,
         body: bytes = b"",
         extra: dict[str, Any] | None = None,
+        background: bool = False,
     ) -> None:
         self.id = id
         self.kind = kind
@@ -36,6 +37,10 @@ class Call:
         self.headers: Pairs = headers if headers is not None else []
         self.body = body
         self.extra: dict[str, Any] = extra if extra is not None else {}
+        self.background = background
+        """Nobody waits on the line: its timeout runs from its attempt's start, not from admission."""
+        self.begun = False
+        """Its INVOKE was written: the handler may have seen it."""
 
 
 class BodyStream:

@@ -52,7 +52,7 @@ class Dispatcher:
             try:
                 return await self._run(pool, call, admitted)
             except NotBegun:
-                continue  # sent ahead to an instance that died before its turn
+                call.begun = False  # sent ahead to an instance that died before its turn
 
     async def _run(self, pool: Pool, call: Call, admitted: float) -> Reply:
         future: asyncio.Future[Reply] = self._loop.create_future()
@@ -87,6 +87,7 @@ class Dispatcher:
     def _begin(
         self, pool: Pool, instance: Instance, call: Call, future: asyncio.Future[Reply], began: float, left_s: float
     ) -> Attempt:
+        call.begun = True
         attempt = instance.begin(call, future, began, int(left_s * 1000))
         attempt.timer = self._loop.call_at(began + left_s, self._deadline, pool, attempt)
         return attempt
@@ -95,7 +96,7 @@ class Dispatcher:
         """Begin a call that waited, with what its one timeout has left."""
         now = self._loop.time()
         clock = max(waiter.admitted, pool.ready_since or now) if waiter.cold else waiter.admitted
-        left_s = max(0.001, clock + waiter.timeout_s - now)
+        left_s = waiter.timeout_s if waiter.call.background else max(0.001, clock + waiter.timeout_s - now)
         waiter.timer.cancel()
         waiter.attempt = self._begin(pool, instance, waiter.call, waiter.future, now, left_s)
 

@@ -10,12 +10,22 @@ from faas.errors import (
     BadRequest,
     CallerError,
     FaasError,
+    FunctionError,
     HandlerRaised,
     InstanceDied,
     ProtocolError,
     StartFailed,
     all_errors,
 )
+
+RETRY_MAX_S = 7 * 86400.0
+
+
+class RetryAsked(FunctionError):
+    """The handler raised `Retry`: another attempt may work, after `retry_after_s` if it said so."""
+
+    code, status = "retry", 503
+
 
 _CALLER_BY_STATUS = {cls.status: cls for cls in all_errors() if issubclass(cls, CallerError)}
 
@@ -32,12 +42,21 @@ def error_from(detail: object) -> FaasError:
     if kind == "caller":
         status = detail.get("status", 400)
         return _CALLER_BY_STATUS.get(status if isinstance(status, int) else 400, BadRequest)(message, hint=hint)
+    if kind == "retry":
+        return RetryAsked(message, hint="Repeat the call later.", retry_after_s=_after_s(detail), extra=extra)
     text = f"{name}: {message}" if name else message
     if kind == "start":
         return StartFailed(text, hint=hint, extra=extra)
     if kind == "reply":
         return BadReply(message, hint=hint, extra=extra)
     return HandlerRaised(text, hint=hint, extra=extra)
+
+
+def _after_s(detail: dict[str, Any]) -> float | None:
+    after_ms = detail.get("retry_after_ms")
+    if isinstance(after_ms, bool) or not isinstance(after_ms, int | float) or not 0 <= after_ms <= RETRY_MAX_S * 1000:
+        return None
+    return after_ms / 1000
 
 
 def died(cause: object) -> InstanceDied:

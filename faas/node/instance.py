@@ -3,10 +3,10 @@
                  control+data          INIT           READY
     STARTING ------------> STEM ---------> LOADING ---------> READY --------> DRAINING
         |                   |                ^  |               |                 |
-        |                   |                |  | child died    | child died      |
-        |                   |                |  +------> RESTARTING <-+           |
-        +-------------------+----------------+------ new data --+                 |
-        +-----> DEAD <------+----------------------------------------------------+
+        |                   |       new data |  |               | child died      |
+        |                   |                RESTARTING <-------+                 |
+        |                   |                   |               |                 |
+        +-----> DEAD <------+-------------------+---------------+-----------------+
 
 The supervisor's control connection is the instance's life: when it closes, the instance is dead. The data
 connection comes and goes with the child; each new child gets INIT again, for the same function.
@@ -28,6 +28,9 @@ from faas.node.lifecycle import MOVES, Hooks, Owner, State
 from faas.node.link import Link
 from faas.wire import limits
 from faas.wire import messages as m
+
+RESTART_S = 60.0
+"""Seconds a stem cell may take from the death of its child to the next one."""
 
 
 class Instance:
@@ -61,6 +64,9 @@ class Instance:
         self._drained: asyncio.Future[None] | None = None
         self._overdue: set[int] = set()
         """Streams of calls that should have ended."""
+        self._load_s = RESTART_S
+        self._reload_timer: asyncio.TimerHandle | None = None
+        """Ends it when a new child is not ready in time."""
         self._in_order = False
         self._last_end = 0.0
         self._story: list[str] = []
@@ -108,6 +114,7 @@ class Instance:
         """Part of `Listener`."""
         if self._init is None:
             self._move(State.STEM)
+            self._stop_timer()
             if not self._up.done():
                 self._up.set_result(None)
             return
@@ -128,10 +135,12 @@ class Instance:
         kind = message[0]
         if m.REPLY <= kind <= m.CREDIT or kind == m.INVOKE:
             stream = message[1]
+            if not isinstance(stream, int):
+                raise ProtocolError(f"{m.NAMES[kind]} whose stream is not a number")
             attempt = self.calls.get(stream)
             if attempt is not None:
                 attempt.on_frame(message)
-            elif isinstance(stream, int) and stream % 2 == 1:
+            elif stream % 2 == 1:
                 self.hooks.outgoing(self, message)
             elif kind != m.CREDIT:  # credit may cross the end of its stream
                 raise ProtocolError(f"{m.NAMES[kind]} for a call that is not open")
@@ -183,9 +192,12 @@ class Instance:
             InstanceDied: the process ended while loading.
         """
         self.version_id = version
+        self._stop_timer()
+        self._load_s = timeout_s
         self._init = init
         self._loaded = asyncio.get_running_loop().create_future()
-        self._send_init()
+        if self.state is State.STEM:  # else its child has just died, and the next one gets INIT when it comes
+            self._send_init()
         try:
             return await asyncio.wait_for(asyncio.shield(self._loaded), timeout_s)
         except TimeoutError:
@@ -213,6 +225,7 @@ class Instance:
         self._in_order = info.get("mode") == "sync"
         self.idle_since = asyncio.get_running_loop().time()
         self.killed = False
+        self._stop_timer()
         self._move(State.READY)
         if self._loaded is not None and not self._loaded.done():
             self._loaded.set_result(info)
@@ -314,19 +327,29 @@ class Instance:
         if self.state in (State.DEAD, State.DRAINING):
             self._fail_all(error)
             return
-        if self.state is State.LOADING and self._loaded is not None and not self._loaded.done():
+        if self.state is State.LOADING:
             self.die(error)
             return
-        if self.state is State.STARTING:
-            return
+        if self.state in (State.STARTING, State.RESTARTING):
+            return  # it died before it had said hello: the supervisor forks another
         was_ready = self.state is State.READY
         self._move(State.RESTARTING)
         if self.retiring:
             self.die(error)
             return
+        self._reload_timer = asyncio.get_running_loop().call_later(self._load_s, self._reload_is_late)
         if was_ready and self.owner is not None:
             self.owner.unready(self, error)
         self._fail_all(error)
+
+    def _reload_is_late(self) -> None:
+        if self.state in (State.RESTARTING, State.LOADING):
+            self.die(InstanceDied(f"after a death it was not ready again within {self._load_s:g} s"))
+
+    def _stop_timer(self) -> None:
+        if self._reload_timer is not None:
+            self._reload_timer.cancel()
+            self._reload_timer = None
 
     def _fail_all(self, error: FaasError) -> None:
         attempts = list(self.calls.values())
@@ -340,6 +363,7 @@ class Instance:
         if self.state is State.DEAD:
             return
         self._move(State.DEAD)
+        self._stop_timer()
         self.link.close()
         close_listener(self.listener)
         for future in (self._up, self._loaded, self._drained):

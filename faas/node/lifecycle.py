@@ -25,7 +25,7 @@ class State(enum.Enum):
 MOVES = {
     State.STARTING: {State.STEM, State.DEAD},
     State.STEM: {State.LOADING, State.RESTARTING, State.DEAD},
-    State.LOADING: {State.READY, State.RESTARTING, State.DEAD},
+    State.LOADING: {State.READY, State.DEAD},
     State.READY: {State.RESTARTING, State.DRAINING, State.DEAD},
     State.RESTARTING: {State.STEM, State.LOADING, State.DEAD},
     State.DRAINING: {State.DEAD},

@@ -57,6 +57,8 @@ class Outgoing:
     def on_frame(self, instance: Instance, message: m.Message) -> None:
         """Take a frame of an odd stream. Raises ProtocolError for one that does not belong."""
         kind, stream = message[0], message[1]
+        if not isinstance(stream, int):
+            raise ProtocolError(f"{m.NAMES[kind]} whose stream is not a number")
         key = (instance.id, stream)
         if kind == m.INVOKE:
             self._begin(instance, key, message)
@@ -71,7 +73,9 @@ class Outgoing:
         elif kind == m.END:
             self._run(instance, key, one)
         elif kind == m.CREDIT:
-            one.window = min(WINDOW, one.window + int(message[2]))
+            if not isinstance(message[2], int) or message[2] < 0:
+                raise ProtocolError("CREDIT that is not a number of bytes")
+            one.window = min(WINDOW, one.window + message[2])
             one.wake.set()
         elif kind == m.CANCEL:
             self._cancel(key)
@@ -163,7 +167,11 @@ class Outgoing:
             query=str(query),
             headers=[(bytes(name), bytes(value)) for name, value in headers],
             body=b"".join(one.body),
-            extra={"chain": chain, **({"trace": extra["trace"]} if isinstance(extra.get("trace"), str) else {})},
+            extra={
+                "chain": chain,
+                "parent": str(_id)[:64],
+                **({"trace": extra["trace"]} if isinstance(extra.get("trace"), str) else {}),
+            },
         )
         one.body = []
         return str(target), call, max(0.001, float(timeout_ms) / 1000)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import structlog
 
-from faas.errors import FaasError
+from faas.errors import FaasError, Unavailable
 from faas.node.instance import Instance
 from faas.node.lifecycle import State
 
@@ -82,6 +82,7 @@ class Stems:
             if cell.state is State.STEM:
                 cell.owner = None
                 return cell
+            cell.die(Unavailable("its process was just being replaced"))
         self._wake.set()
         return None
 

@@ -25,13 +25,13 @@ def strange_redis(fresh_redis: Callable[[], str], redis_socket: Path) -> Iterato
     def change(**settings: str) -> str:
         for name, value in settings.items():
             key = name.replace("_", "-")
-            before.update(client.config_get(key))
+            before[key] = client.config_get(key)[key]
             client.config_set(key, value)
         return url
 
     yield change
     for key, value in before.items():
-        client.config_set(key if isinstance(key, str) else key.decode(), value)
+        client.config_set(key, value)
     client.close()
 
 

@@ -140,7 +140,7 @@ async def _push(node: RunningNode, names: list[str], word: str, kill_at: str = "
 
 async def _three_and_one_busy(node: RunningNode) -> bool:
     states = (await node.api("GET", "/v1/functions/pool"))["pools"][0]["states"]
-    return states.get("busy", 0) == 1 and states.get("idle", 0) >= 2
+    return bool(states.get("busy") == 1 and states.get("idle", 0) >= 2)
 
 
 def _redis_pid(node: RunningNode) -> int:

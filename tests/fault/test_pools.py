@@ -6,6 +6,7 @@ import asyncio
 import json
 import secrets
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,7 @@ async def test_memory_goes_to_who_needs_it_and_never_beyond(make_node: NodeMaker
     # Nothing can be evicted: all are busy. The caller is told so, with what to do, after a bounded wait.
     busy = [asyncio.create_task(node.call(name, json={"sleep": 9})) for name in ("first", "third", "fourth")]
     for name in ("first", "third", "fourth"):
-        await wait_until(lambda name=name: _in_flight(node, name, 1), 10, f"{name} is busy")
+        await wait_until(partial(_in_flight, node, name, 1), 10, f"{name} is busy")
     begun = time.monotonic()
     refused = await node.call("second", json={})
     assert refused.status == 503

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-MS_BIND = 0x1000
+MS_RDONLY, MS_REMOUNT, MS_BIND = 1, 32, 0x1000
 MS_SHARED = 1 << 20
 MNT_DETACH = 2
 _CAP_SYS_ADMIN = 21
@@ -85,6 +85,12 @@ def unshare(path: Path) -> None:
 def bind(source: Path, target: Path) -> None:
     """Bind `source` onto `target`. Raises OSError."""
     _mount(source, target, MS_BIND)
+
+
+def bind_read_only(source: Path, target: Path) -> None:
+    """Bind `source` onto `target` so that nothing can be written through it. Raises OSError."""
+    bind(source, target)
+    _mount(source, target, MS_BIND | MS_REMOUNT | MS_RDONLY)
 
 
 def detach(target: Path) -> None:

@@ -17,6 +17,8 @@ from faas.node.failures import died
 from faas.wire import limits
 from faas.wire import messages as m
 
+BROKEN_S = 0.05
+"""Seconds a child that broke the protocol has to be known dead before it is killed for it."""
 EARLY_S = 1.0
 """Seconds to wait for the one piece of news that has to come before another."""
 
@@ -134,12 +136,13 @@ class Link:
             return
         if self._death is not None:
             self._child_ended()
-        elif connection is not None and connection.broken:
-            self.send_control(m.kill(reason))
         else:
-            # EXITED follows and knows the cause. A child that only closed its socket is killed, but not at once: a
-            # KILL that crosses the news would hit the next child.
-            asyncio.get_running_loop().call_later(EARLY_S, self._kill_silent, self._child, reason)
+            # EXITED follows and knows the cause. A child that only closed its socket, or broke the protocol, is killed,
+            # but not at once: a KILL that crosses the news would hit the next child.
+            broken = connection is not None and connection.broken
+            asyncio.get_running_loop().call_later(
+                BROKEN_S if broken else EARLY_S, self._kill_silent, self._child, reason
+            )
 
     def _kill_silent(self, child: int, reason: str) -> None:
         if child == self._child and self._death is None:

@@ -9,7 +9,11 @@ import sys
 NAMES = {
     "warm": "throughput and latency of warm calls",
     "cold": "starts from zero, bursts, push to first answer",
+    "deps": "cold start with numpy, push with unchanged packages",
+    "chaos": "background calls while everything is killed: nothing lost, nothing run twice without a reason",
     "density": "a thousand functions, memory of an instance",
+    "workers": "HTTP processes beside the node: throughput, CPU a call",
+    "routes": "finding a route among 10 and among 10,000",
 }
 
 

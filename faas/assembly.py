@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -25,22 +26,34 @@ from faas.control.catalog import Catalog
 from faas.control.code import Code
 from faas.control.collect import Collector
 from faas.control.consumer import Consumer
+from faas.control.dependencies import Dependencies
+from faas.control.depths import QueueMetrics, watch_queues
 from faas.control.functions import Functions
+from faas.control.held import Holdings
 from faas.control.invoke import Invoker
 from faas.control.jobs import Jobs
 from faas.control.push import Pushes
+from faas.control.quotas import Quotas
+from faas.control.releases import Releases
+from faas.control.room import Rooms
 from faas.control.secrets import Secrets
 from faas.control.tokens import Tokens, load_admin_token
+from faas.deps.installer import Installer
 from faas.drivers.api import Driver
 from faas.drivers.docker import DockerDriver
+from faas.drivers.late import LateDriver
 from faas.drivers.process import ProcessDriver
+from faas.drivers.workshop import Workshop
 from faas.errors import FaasError, Invalid, Unavailable
+from faas.names import FunctionName
+from faas.node import disk
 from faas.node.capacity import Capacity
 from faas.node.datadir import DataDir
 from faas.node.dispatcher import Dispatcher
 from faas.node.launcher import Launcher
 from faas.node.node import InstanceHooks, Node
 from faas.node.starts import Starts
+from faas.parts import durable
 from faas.store.audit import AuditLog
 from faas.store.blobs import Blobs
 from faas.store.connection import connect, redact
@@ -48,6 +61,7 @@ from faas.store.durability import check_durability
 from faas.store.embedded import EmbeddedRedis
 from faas.store.nodes import Nodes
 from faas.store.queue.bells import Bells
+from faas.store.queue.claims import Claims
 from faas.store.queue.enqueuer import Enqueuer
 from faas.store.queue.queue import Queue
 from faas.store.queue.reads import Reads
@@ -55,9 +69,7 @@ from faas.store.registry import Registry
 from faas.store.secrets import SecretBox, load_or_create_key
 from faas.telemetry.logstore import LogStore
 from faas.telemetry.metrics import Metrics
-
-DURABLE_S = 10.0
-"""Seconds that what Redis said of its durability is believed."""
+from faas.worker import Start
 
 log = structlog.get_logger(__name__)
 
@@ -75,11 +87,10 @@ class Hands:
     bundles: BundleStore
     blobs: Blobs
     code: Code
+    dependencies: Dependencies
     secrets: Secrets
     logs: LogStore
     driver: Driver
-    view: Path
-    """The bundle store as instances may see it."""
     nodes: Nodes
     metrics: Metrics
 
@@ -114,6 +125,8 @@ async def open_hands(config: NodeConfig, stack: AsyncExitStack) -> Hands:
     driver = await open_driver(config, data, data.node_id(), stack)
     blobs = Blobs(redis)
     box = SecretBox(load_or_create_key(data.root, config.secret_key, _path(config.secret_key_file)))
+    secrets = Secrets(catalog, registry, box)
+    dependencies = await open_dependencies(data, driver, catalog, bundles, blobs, secrets, stack)
     return Hands(
         data=data,
         redis=redis,
@@ -122,17 +135,36 @@ async def open_hands(config: NodeConfig, stack: AsyncExitStack) -> Hands:
         catalog=catalog,
         bundles=bundles,
         blobs=blobs,
-        code=Code(bundles, blobs),
-        secrets=Secrets(catalog, registry, box),
+        code=Code(bundles, blobs, dependencies.follow),
+        dependencies=dependencies,
+        secrets=secrets,
         logs=logs,
         driver=driver,
-        view=stack.enter_context(data.view(mountable=driver.capabilities.mounts)),
         nodes=Nodes(redis),
         metrics=metrics,
     )
 
 
-def engine_room(config: NodeConfig, hands: Hands) -> EngineRoom:
+async def open_dependencies(
+    data: DataDir,
+    driver: Driver,
+    catalog: Catalog,
+    bundles: BundleStore,
+    blobs: Blobs,
+    secrets: Secrets,
+    stack: AsyncExitStack,
+) -> Dependencies:
+    """What resolves and installs packages, ending with `stack`."""
+
+    def secrets_of(app: str, names: Iterable[str]) -> dict[str, str]:
+        return secrets.open(FunctionName(app, "package index"), names)
+
+    assert isinstance(driver, Workshop)
+    installer = Installer(driver, data.root / "cache", secrets_of, os.environ)
+    return await stack.enter_async_context(Dependencies(catalog, bundles, blobs, installer))
+
+
+def engine_room(config: NodeConfig, hands: Hands, quotas: Quotas) -> EngineRoom:
     """Pools and what feeds them, not yet running."""
     node_id = hands.data.node_id()
     hooks = InstanceHooks(hands.logs, hands.driver)
@@ -144,10 +176,10 @@ def engine_room(config: NodeConfig, hands: Hands) -> EngineRoom:
         fetch=hands.code.fetch,
         secrets_of=hands.secrets.open,
         hooks=hooks,
-        view=hands.view,
+        view=lambda: hands.data.shown,
     )
     capacity = Capacity(config.memory or int(_machine_memory() * 0.8))
-    starts = Starts(launcher, capacity, stems=config.stem_cells)
+    starts = Starts(launcher, capacity, stems=config.stem_cells, quota_of=quotas.of)
     dispatcher = Dispatcher(starts)
     node = Node(
         id=node_id,
@@ -160,7 +192,7 @@ def engine_room(config: NodeConfig, hands: Hands) -> EngineRoom:
     return EngineRoom(node, dispatcher, starts, hooks)
 
 
-def control_room(config: NodeConfig, hands: Hands, node: Node, jobs: Jobs) -> Services:
+def control_room(config: NodeConfig, hands: Hands, node: Node, jobs: Jobs, releases: Releases) -> Services:
     """What the control API and the gateway may use."""
     catalog, registry, code = hands.catalog, hands.registry, hands.code
     tokens = Tokens.with_admin(load_admin_token(hands.data.root, _admin_token(config)))
@@ -170,15 +202,17 @@ def control_room(config: NodeConfig, hands: Hands, node: Node, jobs: Jobs) -> Se
         functions=Functions(catalog, registry, code),
         apps=Apps(catalog, registry, code),
         jobs=jobs,
-        pushes=Pushes(catalog, registry, code, node, hands.driver.runtimes),
+        pushes=Pushes(catalog, registry, code, node, hands.driver.runtimes, hands.dependencies),
+        dependencies=hands.dependencies,
         secrets=hands.secrets,
         access=Access(catalog, registry, tokens),
         audit=Audit(AuditLog(hands.redis, hands.blocking)),
+        releases=releases,
         logs=hands.logs,
         runner=node,
         tokens=tokens,
         metrics=hands.metrics.registry,
-        probes=probes(hands.redis, hands.url, hands.driver, hands.nodes),
+        probes=probes(hands.redis, hands.url, hands.driver, hands.nodes, hands.data.root),
         version=__version__,
     )
 
@@ -190,37 +224,57 @@ class Background:
     jobs: Jobs
     consumer: Consumer
     queue: Queue
+    watch: Callable[[], Awaitable[None]]
+    """A leader's duty."""
 
 
 async def open_background(
-    config: NodeConfig, hands: Hands, room: EngineRoom, invoker: Invoker, stack: AsyncExitStack
+    config: NodeConfig,
+    hands: Hands,
+    room: EngineRoom,
+    invoker: Invoker,
+    holdings: Holdings,
+    quotas: Quotas,
+    stack: AsyncExitStack,
 ) -> Background:
     """Queue, bells and consumer, each ending with `stack`; the consumer takes jobs from now on."""
-    queue = Queue(hands.redis)
-    consumer = Consumer(room.node.id, queue, invoker, room.dispatcher)
+    queue, reads, metrics = Queue(hands.redis), Reads(hands.redis), QueueMetrics()
+    hands.metrics.registry.register(metrics)
+    catalog = hands.catalog
+    rooms = Rooms(room.node.id, room.dispatcher, lambda: catalog.snapshot.functions, asyncio.get_running_loop().time)
+    consumer = Consumer(room.node.id, queue, invoker, rooms, holdings, metrics.count)
     enqueuer = await stack.enter_async_context(Enqueuer(queue))
     bells = Bells(hands.redis, hands.blocking, on_work=consumer.on_work, on_cancel=consumer.on_cancel)
     await stack.enter_async_context(bells)
     await stack.enter_async_context(consumer)
-    jobs = Jobs(queue, Reads(hands.redis), enqueuer, bells, _durable(config, hands))
-    return Background(jobs, consumer, queue)
+    jobs = Jobs(queue, reads, enqueuer, bells, durable(hands.redis, config.durability), Claims(hands.redis), quotas)
+    watch = watch_queues(reads, lambda: list(catalog.snapshot.functions), metrics)
+    return Background(jobs, consumer, queue, watch)
 
 
-def _durable(config: NodeConfig, hands: Hands) -> Callable[[], Awaitable[str]]:
-    """Why Redis may lose what it was told; asked again when the answer is DURABLE_S old."""
-    asked_at, answer = -DURABLE_S, ""
+def relay_dir(config: NodeConfig) -> Path:
+    """Where the node and its HTTP processes meet."""
+    return Path(config.data_dir) / "relay"
 
-    async def problem() -> str:
-        nonlocal asked_at, answer
-        if config.durability == "memory":
-            return ""
-        now = asyncio.get_running_loop().time()
-        if now - asked_at > DURABLE_S:
-            found = await check_durability(hands.redis)
-            asked_at, answer = now, "" if found.ok else f"{found.finding} {found.fix}"
-        return answer
 
-    return problem
+def for_worker(config: NodeConfig, hands: Hands, port: int) -> Start:
+    """What an HTTP process of this node has to know; `port` is the real one."""
+    return Start(
+        parent=os.getpid(),
+        relay=str(relay_dir(config)),
+        redis=str(hands.url),
+        host=config.listen.host,
+        port=port,
+        trusted_proxies=[str(network) for network in config.trusted_proxies],
+        tls_cert=config.tls_cert,
+        tls_key=config.tls_key,
+        admin_token=load_admin_token(hands.data.root, _admin_token(config)),
+        durability=config.durability,
+        max_body=config.max_body,
+        drain_s=config.drain_s,
+        log_format=config.log_format,
+        log_level=config.log_level,
+    )
 
 
 def collector(hands: Hands, dispatcher: Dispatcher) -> Collector:
@@ -237,34 +291,41 @@ async def open_driver(config: NodeConfig, data: DataDir, node_id: str, stack: As
     """The driver of this data directory, entered on `stack`, with what a killed node of ours left removed.
 
     `auto` takes docker when an engine answers at the first start, else processes. The choice is recorded: a
-    later start with the engine down fails instead of running functions with less isolation.
+    later start with the engine down waits for it instead of running functions with less isolation.
 
     Raises:
         Unavailable: the engine does not answer, or processes would share the node's user with the network.
     """
     recorded = data.driver()
     wanted = config.driver if config.driver != "auto" else recorded
-    docker = DockerDriver(node_id, data.root, allow_private_networks=config.allow_private_networks)
-    driver: Driver
+    settle = partial(_settle, data, node_id)
+    containers = DockerDriver(node_id, data.root, allow_private_networks=config.allow_private_networks)
+    docker = LateDriver(containers, settle, wait=recorded == "docker")
+    processes = LateDriver(ProcessDriver(node_id, data.root), settle, wait=False)
     if wanted == "process":
-        driver = await stack.enter_async_context(ProcessDriver(node_id, data.root))
+        driver = await stack.enter_async_context(processes)
     elif wanted == "docker":
         driver = await stack.enter_async_context(docker)
     else:
         try:
             driver = await stack.enter_async_context(docker)
         except Unavailable as missing:
-            driver = await stack.enter_async_context(ProcessDriver(node_id, data.root))
+            driver = await stack.enter_async_context(processes)
             log.warning("no Docker engine: functions run as processes of this machine", cause=missing.message)
     if recorded and recorded != driver.name:
         log.warning("the driver of this data directory changes", before=recorded, now=driver.name)
     _check_listener(config, driver)
     data.record_driver(driver.name)
+    return driver
+
+
+async def _settle(data: DataDir, node_id: str, driver: Driver, stack: AsyncExitStack) -> None:
+    """What a driver that has just opened needs from us before its first start."""
+    stack.enter_context(data.view(mountable=driver.capabilities.mounts))
     for found in await driver.found():
         if found.node == node_id:
             log.info("removing an instance left by a killed node", instance=found.id)
             await driver.destroy(found.id)
-    return driver
 
 
 def _check_listener(config: NodeConfig, driver: Driver) -> None:
@@ -276,7 +337,7 @@ def _check_listener(config: NodeConfig, driver: Driver) -> None:
         )
 
 
-def probes(redis: Redis, url: str, driver: Driver, nodes: Nodes) -> Probes:
+def probes(redis: Redis, url: str, driver: Driver, nodes: Nodes, root: Path) -> Probes:
     """What the control API asks of Redis, the driver and the other nodes."""
 
     async def redis_status() -> RedisStatus:
@@ -292,7 +353,13 @@ def probes(redis: Redis, url: str, driver: Driver, nodes: Nodes) -> Probes:
             return error.message
         return ""
 
-    return Probes(redis=redis_status, driver=driver_problem, runtimes=driver.runtimes, nodes=nodes.alive)
+    return Probes(
+        redis=redis_status,
+        driver=driver_problem,
+        runtimes=driver.runtimes,
+        nodes=nodes.alive,
+        disk=lambda: disk.problem(root),
+    )
 
 
 def cleaner(nodes: Nodes, driver: Driver) -> Callable[[], Awaitable[None]]:

@@ -16,7 +16,7 @@ import msgspec
 
 from faas import kinds
 from faas.errors import Invalid, did_you_mean
-from faas.kinds import Address, Kind
+from faas.kinds import Address, Kind, Network
 from faas.model import MIB
 from faas.settings import settings_markdown
 
@@ -45,6 +45,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     allow_private_networks: bool
     cluster_secret_file: str
     max_body: int
+    trusted_proxies: tuple[Network, ...]
+    tls_cert: str
+    tls_key: str
     admin_token: str
     secret_key: str
 
@@ -149,6 +152,19 @@ CONFIG: tuple[Row, ...] = (
     Row("cluster_secret_file", "", kinds.path(), "File with the secret that nodes of one cluster share."),
     Row("max_body", "256MiB", kinds.size(1, GIB), "Largest body of any request, whatever a function allows."),
     Row(
+        "trusted_proxies",
+        "",
+        kinds.networks(),
+        "Networks of reverse proxies whose X-Forwarded-For, -Proto and -Host are believed.",
+    ),
+    Row(
+        "tls_cert",
+        "",
+        kinds.path(),
+        "File with certificate and chain (PEM): `listen` speaks HTTPS; read anew on change.",
+    ),
+    Row("tls_key", "", kinds.path(), "File with the certificate's private key (PEM)."),
+    Row(
         "admin_token",
         "",
         kinds.hidden("one line of text"),
@@ -204,7 +220,7 @@ def load_config(
             raise Invalid(f"{where}: {error}", hint=row.doc) from error
     is_root = os.geteuid() == 0 if root is None else root
     values["data_dir"] = _absolute(values["data_dir"] or default_data_dir(environ, root=is_root), environ)
-    for key in ("admin_token_file", "secret_key_file", "cluster_secret_file"):
+    for key in ("admin_token_file", "secret_key_file", "cluster_secret_file", "tls_cert", "tls_key"):
         values[key] = _absolute(values[key], environ)
     config = NodeConfig(**values)
     _check_together(config)
@@ -325,6 +341,9 @@ def _check_together(config: NodeConfig) -> None:
             f'cluster_secret_file = "{config.cluster_secret_file}" is for several nodes: they need one Redis',
             hint="Give --redis too.",
         )
+    if bool(config.tls_cert) != bool(config.tls_key):
+        missing = "tls_key" if config.tls_cert else "tls_cert"
+        raise Invalid(f"{missing} is missing: TLS needs a certificate and its key", hint="Give both files, or none.")
     for key in ("admin_token", "secret_key"):
         if getattr(config, key) and getattr(config, key + "_file"):
             raise Invalid(f"{key} and {key}_file are both given", hint="Keep one of the two.")

@@ -11,12 +11,14 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Literal, NamedTuple
 
 from faas.units import parse_duration, parse_size, show_duration, show_size
 
 Shape = Literal["one", "switch", "list", "map"]
 Read = Callable[[object], Any]
+Network = IPv4Network | IPv6Network
 
 VARIABLE_RULE = "letters, digits and _, not starting with a digit, at most 128"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
@@ -201,6 +203,24 @@ def address() -> Kind:
     return Kind("host:port", parse, {"type": "string"}, show=str)
 
 
+def networks() -> Kind:
+    """Addresses and networks such as `10.0.0.0/8`, as a list or separated by commas."""
+
+    def parse(value: object) -> tuple[Network, ...]:
+        entries = value.split(",") if isinstance(value, str) else value
+        if not isinstance(entries, list | tuple) or len(entries) > LIST_MAX:
+            raise ValueError(f"{_quote(value)} is not a list of at most {LIST_MAX} networks, such as 10.0.0.0/8,::1")
+        found = []
+        for entry in filter(None, (str(entry).strip() for entry in entries)):
+            try:
+                found.append(ip_network(entry))
+            except ValueError as error:
+                raise ValueError(f"{_quote(entry)} is not a network such as 10.0.0.0/8: {error}") from None
+        return tuple(found)
+
+    return Kind("networks", parse, {"type": "array", "items": {"type": "string"}}, show=_show_networks)
+
+
 def listing(name: str, item: Callable[[str], str], pattern: str = "") -> Kind:
     """A list of strings without repeats, each read by `item` (which raises ValueError)."""
 
@@ -260,6 +280,10 @@ def variable_name(name: object) -> str:
 def _quote(value: object) -> str:
     shown = f'"{value}"' if isinstance(value, str) else repr(value)
     return shown if len(shown) <= 80 else shown[:77] + "..."
+
+
+def _show_networks(value: str | tuple[Network, ...]) -> str:
+    return value if isinstance(value, str) else ",".join(map(str, value))
 
 
 def _show_size_exactly(count: int) -> str | int:

@@ -197,7 +197,7 @@ def _head(table: Mapping[str, Any], where: str, variables: Mapping[str, str]) ->
     schema = table.get("schema", SCHEMA)
     if isinstance(schema, bool) or schema != SCHEMA:
         raise Invalid(
-            f"{where}: schema = {schema!r} is not known here",
+            f"{where}: schema = {repr(schema)[:80]} is not known here",
             hint=f"Write schema = {SCHEMA}, or update faas.",
         )
     app = _text(table.get("app", ""), f"{where}: app", variables)
@@ -225,7 +225,7 @@ def _checked(check: Callable[[str], str], text: str, where: str) -> str:
 def _place(value: object, where: str) -> str:
     """A relative path inside the manifest's folder, normalised."""
     if not isinstance(value, str):
-        raise Invalid(f"{where} = {value!r} is not text")
+        raise Invalid(f"{where} = {repr(value)[:80]} is not text")
     if not value:
         return ""
     clean = posixpath.normpath(value)
@@ -248,7 +248,7 @@ def _substitute_all(value: object, variables: Mapping[str, str], where: str) -> 
 
 def _text(value: object, where: str, variables: Mapping[str, str]) -> str:
     if not isinstance(value, str):
-        raise Invalid(f"{where} = {value!r} is not text", hint="Write it in quotes.")
+        raise Invalid(f"{where} = {repr(value)[:80]} is not text", hint="Write it in quotes.")
     return substitute(value, variables, where)
 
 

@@ -46,6 +46,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     network: Literal["egress", "none"] = "egress"
     public: bool = False
     routes: tuple[str, ...] = ()
+    """As `faas.reach.parse_route` reads them; served while this version has the largest share of `live`."""
+    cors: tuple[str, ...] = ()
+    """Origins whose pages may call it from a browser."""
+    rate: str = ""
+    """Most calls from one client address on one node, such as `100/s`; empty: no limit."""
     cron: tuple[str, ...] = ()
 
 
@@ -57,7 +62,9 @@ class Version(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """sha256 of the code bundle, hex."""
     settings: Settings
     deps: str = ""
-    """sha256 of the dependency bundle, hex; empty: none."""
+    """sha256 of the dependency bundle, or of the recipe it is installed from, hex; empty: none."""
+    requires: str = ""
+    """sha256 of what was declared, hex: a later push that declares the same has the same `deps`. Empty: nothing."""
     created_at: float = 0.0
     """Unix seconds."""
     created_by: str = ""
@@ -157,7 +164,9 @@ class LogLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class PushEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of a push's progress stream; the last has phase `done` or `failed`."""
 
-    phase: Literal["unchanged", "stored", "starting", "ready", "live", "preview", "done", "failed"]
+    phase: Literal[
+        "resolving", "installing", "unchanged", "stored", "starting", "ready", "live", "preview", "done", "failed"
+    ]
     function: str = ""
     version: int = 0
     ms: float = 0.0
@@ -168,13 +177,26 @@ class PushEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Problem document when phase is `failed`."""
 
 
+class Requires(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Packages a function needs, as its author declared them. `faas/requirements.py` has the rules."""
+
+    requirements: str
+    """One requirement a line; with a hash on every line it is a lock and taken as it is."""
+    index: str = ""
+    """URL of a package index that is asked first; `${NAME}` in it stands for a secret of the app. Empty: none."""
+
+
 class FunctionPush(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One function of a push: its name, its settings, and the hash of a code bundle already uploaded."""
+    """One function of a push: its name, its settings, and the hash of a code bundle already uploaded.
+
+    At most one of `deps` (a dependency bundle already uploaded) and `requires` (resolved by the node) is given.
+    """
 
     name: str
     code: str
     settings: Settings
     deps: str = ""
+    requires: Requires | None = None
 
 
 class Push(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -182,6 +204,8 @@ class Push(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     functions: list[FunctionPush]
     alias: str = LIVE
+    upgrade: bool = False
+    """Resolve dependencies anew, even where the same were declared before."""
 
 
 def to_builtins(value: Any) -> Any:

@@ -15,38 +15,16 @@ from faas import kinds
 from faas.errors import Invalid, did_you_mean
 from faas.kinds import Kind
 from faas.model import MIB, Settings
+from faas.reach import origin_text, parse_rate, route_text
 
 HOUR = 3600.0
 DAY = 24 * HOUR
 SCHEMA = 1
 """Version of the manifest's format."""
 
-_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-_OURS = ("v1", "ui", "function", "async-function", "healthz", "readyz", "metrics", "openapi.json")
-_SEGMENT = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}|[A-Za-z0-9._~!$&'()*+,;=:@%-]+")
 _PYTHON_HANDLER = re.compile(r"[A-Za-z_][\w]*(?:\.[A-Za-z_]\w*)*(?::[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)?")
 _CRON_FIELD = re.compile(r"[0-9A-Za-z*?,/#-]+")
 _CRON_WORDS = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly")
-
-
-def _route(text: str) -> str:
-    """`[METHOD ]/path`, with `{name}` for a segment; the method in capitals."""
-    method, space, path = text.strip().rpartition(" ")
-    method = method.strip().upper()
-    if space and method not in _METHODS:
-        raise ValueError(f'"{text}" does not start with one of {", ".join(_METHODS)}')
-    if not path.startswith("/") or len(path) > 500:
-        raise ValueError(f'"{text}" is not a route: write "/path" or "GET /users/{{id}}"')
-    parts = path[1:].split("/")
-    for part in parts[:-1] if parts[-1] == "" else parts:
-        if not _SEGMENT.fullmatch(part) or part in (".", ".."):
-            raise ValueError(f'"{text}" has the segment "{part}": write plain text or {{name}}')
-    if parts[0] in _OURS:
-        raise ValueError(f'"{text}" is taken: /{parts[0]} belongs to the platform')
-    names = [part for part in parts if part.startswith("{")]
-    if len(set(names)) != len(names):
-        raise ValueError(f'"{text}" uses one name twice')
-    return f"{method} {path}" if method else path
 
 
 def _cron(text: str) -> str:
@@ -60,6 +38,15 @@ def _cron(text: str) -> str:
             f"or one of {', '.join(_CRON_WORDS)}"
         )
     return " ".join(fields)
+
+
+def _rate(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a rate: write 100/s, 30/m or 1000/h")
+    return parse_rate(value).text if value else ""
+
+
+_RATE = Kind("COUNT/s|m|h", _rate, {"type": "string", "pattern": r"^(?:\d{1,9}\s*/\s*[smh])?$"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +175,19 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("public", kinds.switch(), "Anyone may call it, also from other machines without a token."),
     Setting(
         "routes",
-        kinds.listing("[METHOD ]/path", _route),
-        'Paths that call the function, such as "GET /users/{id}".',
+        kinds.listing("[METHOD ][HOST]/path", route_text),
+        'Paths that call the function, such as "GET /users/{id}" or "api.example.com/files/* rate=10/s body=1MiB".',
         flag="--route",
+    ),
+    Setting(
+        "cors",
+        kinds.listing("origin", origin_text),
+        'Origins whose pages may call it from a browser, such as "https://app.example.com", or "*".',
+    ),
+    Setting(
+        "rate",
+        _RATE,
+        "Most calls from one client address on one node, such as 100/s or 30/m; beyond it callers get 429.",
     ),
     Setting(
         "cron",

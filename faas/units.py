@@ -18,7 +18,7 @@ def parse_duration(value: object) -> float:
         ValueError: naming the value and the accepted forms.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"{value!r} is not a duration; write 30, 30s, 5m, 1h30m or 250ms")
+        raise ValueError(f"{_cut(repr(value))} is not a duration; write 30, 30s, 5m, 1h30m or 250ms")
     if isinstance(value, str):
         text = value.strip().lower()
         parts = _DURATION_PART.findall(text)
@@ -28,7 +28,7 @@ def parse_duration(value: object) -> float:
         try:
             value = float(text)
         except ValueError:
-            raise ValueError(f'"{value}" is not a duration; write 30, 30s, 5m, 1h30m or 250ms') from None
+            raise ValueError(f'"{_cut(text)}" is not a duration; write 30, 30s, 5m, 1h30m or 250ms') from None
     seconds = float(value)
     if not math.isfinite(seconds) or seconds < 0:
         raise ValueError(f"{value} is not a duration; it must be finite and not negative")
@@ -42,14 +42,14 @@ def parse_size(value: object) -> int:
         ValueError: naming the value and the accepted forms.
     """
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError(f"{value!r} is not a size; write 1048576, 256M or 256MiB")
+        raise ValueError(f"{_cut(repr(value))} is not a size; write 1048576, 256M or 256MiB")
     if isinstance(value, int):
         if value < 0:
             raise ValueError(f"{value} is not a size; it must not be negative")
         return value
     match = _SIZE.fullmatch(value.strip())
     if match is None or (match[3] and not match[2]):
-        raise ValueError(f'"{value}" is not a size; write 1048576, 256M or 256MiB')
+        raise ValueError(f'"{_cut(value)}" is not a size; write 1048576, 256M or 256MiB')
     return int(float(match[1]) * 1024 ** _SIZE_POWERS[match[2].upper()])
 
 
@@ -74,3 +74,8 @@ def show_size(size: int) -> str:
             return f"{amount:.1f}".removesuffix(".0") + unit
         amount /= 1024
     return f"{amount:.1f}".removesuffix(".0") + "TiB"
+
+
+def _cut(text: str) -> str:
+    """A value as a message repeats it: never the whole of a long one."""
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -21,11 +21,13 @@ import docker
 import pytest
 from docker.errors import DockerException
 
-Service = Literal["docker", "images", "redis", "bwrap", "root"]
+Service = Literal["docker", "images", "redis", "bwrap", "root", "faketime"]
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parent.parent
 TEST_RUNTIME = "python3.11"
+FAKETIME = next(map(str, Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), "")
+"""To be preloaded by a process that shall have a clock of its own."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.1
 
 
@@ -109,6 +111,7 @@ _CHECKS: dict[str, Callable[[], str]] = {
     "redis": _no_redis,
     "bwrap": _no_bwrap,
     "root": _not_root,
+    "faketime": lambda: "" if FAKETIME else "Debian's package libfaketime is not installed",
 }
 
 

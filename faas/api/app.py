@@ -42,6 +42,8 @@ from faas.model import Push
 from faas.names import FunctionName
 
 _log = structlog.get_logger("faas.api")
+OUTSIDE = "X-Faas-Outside"
+"""Set by the gateway on what came in by a listener for calls; it takes rights and gives none."""
 _ANYONE = Principal(name="anonymous", roles=frozenset())
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -133,7 +135,7 @@ async def _recorded(row: Route, call: Call) -> Any:
 
 def _authenticate(row: Route, services: Services, request: web.Request) -> Principal:
     """Who is asking. Raises Unauthorized, TooManyRequests."""
-    if row.role is None or (row.open_on_loopback and _is_loopback(socket_host(request))):
+    if row.role is None or (row.open_on_loopback and _is_near(request)):
         return _ANYONE
     token = bearer(request.headers)
     who = services.guesses.identify(services.tokens, token, peer(request), time.monotonic())
@@ -155,7 +157,7 @@ def _authorise(row: Route, who: Principal, path: Mapping[str, Any]) -> None:
         _deny(row, who, f"{who.name} is limited to {_listed(who.apps)}, and this is about all apps")
     name = path.get("name")
     app = name.app if isinstance(name, FunctionName) else path.get("app")
-    if not who.may(row.role, app):
+    if not who.may(row.role, app) and not (row.also and who.may(row.also, app)):
         where = f" in app {app}" if app else ""
         _deny(row, who, f"{who.name} does not have the role {row.role}{where}")
 
@@ -174,6 +176,12 @@ def _body(kind: type, body: bytes) -> Any:
     if kind is Push:
         refuse_unknown_settings(body)
     return decode(body, kind)
+
+
+def _is_near(request: web.Request) -> bool:
+    """It came from this machine, by a listener that is the operator's."""
+    near = _is_loopback(socket_host(request)) and _is_loopback(request.remote or "")
+    return near and OUTSIDE not in request.headers
 
 
 def _is_loopback(host: str) -> bool:

@@ -9,6 +9,8 @@ from faas.api.schemas import (
     Detail,
     DiffQuery,
     FunctionList,
+    Lock,
+    LockQuery,
     Moved,
     PauseBody,
     RollbackBody,
@@ -21,7 +23,7 @@ from faas.api.views import detail, versions, view
 from faas.control.diff import Diff, FileChange, diff_files, setting_changes
 from faas.control.live import way_back
 from faas.control.tokens import Principal
-from faas.errors import Conflict, Forbidden
+from faas.errors import Conflict, Forbidden, NotFound
 from faas.model import Function, Scale
 from faas.names import check_app
 
@@ -130,6 +132,19 @@ async def diff(call: Call) -> Diff:
         files=files,
         more_files=more,
     )
+
+
+async def lock(call: Call) -> Lock:
+    """The lock of one version."""
+    wanted: LockQuery = call.query
+    services, name = call.services, call.function
+    live = services.catalog.get(name).live()
+    number = wanted.version or (live.number if live else 0)
+    if not number:
+        raise NotFound(f"{name} has no live version", hint=f"name one: faas show {name} --lock --version N")
+    _, version = await services.catalog.version_of(name, number)
+    found = await services.dependencies.lock(version.deps) if version.requires and version.deps else ""
+    return Lock(version=number, lock=found)
 
 
 def pause_reason(call: Call, body: PauseBody) -> str:

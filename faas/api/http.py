@@ -183,7 +183,13 @@ def peer(request: web.Request) -> str:
     return request.remote or "local"
 
 
+LISTENER = web.RequestKey("listener", str)
+"""Host of the listener a request came in by, where that is another than the socket's."""
+
+
 def socket_host(request: web.Request) -> str:
     """Host of the listener the request came in by; empty for a unix socket."""
+    if (host := request.get(LISTENER)) is not None:
+        return str(host)
     name: Any = request.transport.get_extra_info("sockname") if request.transport else None
     return str(name[0]) if isinstance(name, tuple) and name else ""

@@ -26,6 +26,7 @@ from faas.errors import (
 _REF = "#/components/schemas/{name}"
 _PATH_PARAMETER = re.compile(r"\{(\w+)\}")
 _ROLE_DOC = "Needs a token whose role includes `{role}`."
+_ROLES_DOC = "Needs a token whose role includes `{role}` or `{also}`."
 
 
 def openapi(rows: Sequence[Route], version: str) -> Route:
@@ -89,6 +90,9 @@ def _operation(row: Route, schemas: Mapping[Any, Any], components: Mapping[str, 
     if row.role is not None:
         operation["description"] = _ROLE_DOC.format(role=row.role)
         operation["x-role"] = row.role
+    if row.also is not None:
+        operation["description"] = _ROLES_DOC.format(role=row.role, also=row.also)
+        operation["x-also"] = row.also
     if row.body is not None:
         operation["requestBody"] = {"required": True, "content": {JSON: {"schema": schemas[row.body]}}}
     if row.raw:

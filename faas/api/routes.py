@@ -7,13 +7,17 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from faas.api import deploy, functions, system
 from faas.api.access import ACCESS
 from faas.api.apps import APPS
+from faas.api.invocations import INVOCATIONS
 from faas.api.openapi import openapi
+from faas.api.rollouts import ROLLOUTS
 from faas.api.schemas import (
     AppQuery,
     Detail,
     DiffQuery,
     FunctionList,
     Health,
+    Lock,
+    LockQuery,
     LogQuery,
     Moved,
     NodeList,
@@ -162,6 +166,16 @@ _FUNCTIONS = (
         errors=(NotFound, Invalid, Conflict, Unavailable),
     ),
     Route(
+        method="GET",
+        path=f"{_FUNCTION}/lock",
+        handler=functions.lock,
+        summary="The packages a version was installed with",
+        role="read",
+        query=LockQuery,
+        reply=Lock,
+        errors=(NotFound, Invalid, Unavailable),
+    ),
+    Route(
         method="POST",
         path=f"{_FUNCTION}/pause",
         handler=functions.pause,
@@ -284,7 +298,7 @@ _DEPLOY = (
     ),
 )
 
-_ROWS = _SYSTEM + _FUNCTIONS + APPS + _DEPLOY + ACCESS
+_ROWS = _SYSTEM + _FUNCTIONS + ROLLOUTS + APPS + _DEPLOY + INVOCATIONS + ACCESS
 
 
 def all_routes(version: str) -> tuple[Route, ...]:

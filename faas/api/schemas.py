@@ -8,6 +8,7 @@ import msgspec
 
 from faas.control.access import LIFE_MAX_S, TokenView
 from faas.control.diff import Changes
+from faas.control.invocations import Invocation, Try
 from faas.control.ports import PoolView
 from faas.control.secrets import SecretView
 from faas.control.tokens import Role
@@ -17,6 +18,7 @@ State = Literal["ready", "cold", "crash_loop", "paused"]
 
 LOG_LINES_MAX = 10_000
 AUDIT_MAX = 10_000
+INVOCATIONS_MAX = 500
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -235,6 +237,19 @@ class DiffQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
     to: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
+class LockQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Version whose packages are meant; 0: the live one."""
+
+    version: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class Lock(msgspec.Struct, frozen=True):
+    """Packages of a version, as requirements with versions and hashes; empty: it declared none."""
+
+    version: int
+    lock: str
+
+
 class AuditQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     function: str = ""
     """Only changes of this function, as NAME or NAME.APP."""
@@ -244,6 +259,72 @@ class AuditQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """At most so many entries of the past, the newest ones."""
     follow: bool = False
     """Go on with new entries; a blank line every 15 s says that the stream is alive."""
+
+
+class InvocationQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which background calls to list, newest first."""
+
+    function: str = ""
+    """Only those of this function, as NAME or NAME.APP."""
+    app: str = ""
+    """Only those of this app."""
+    state: str = ""
+    """Only those in these states, with commas: waiting, delayed, running, succeeded, failed, dead, cancelled."""
+    since_ms: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Only those that entered their state since then, Unix milliseconds."""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=INVOCATIONS_MAX)] = 100
+    cursor: str = ""
+    """Of the page before."""
+
+
+class DeadQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which page of a function's dead letters."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=INVOCATIONS_MAX)] = 100
+    cursor: str = ""
+    """Of the page before."""
+
+
+class WaitQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether to wait for the end."""
+
+    wait: Annotated[float, msgspec.Meta(ge=0, le=60)] = 0.0
+    """Wait up to so many seconds for the end."""
+
+
+class RedriveBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Dead letters to run again; null: all."""
+
+    ids: Annotated[list[str], msgspec.Meta(max_length=1000)] | None = None
+
+
+class Cancelled(msgspec.Struct, frozen=True):
+    """`cancelled`: it had not begun. `asked`: it runs, and its handler is told."""
+
+    id: str
+    status: Literal["cancelled", "asked"]
+
+
+class InputView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a background call was called with. A body that is no text is in `base64`."""
+
+    target: str
+    kind: str
+    method: str
+    path: str
+    query: str
+    headers: list[tuple[str, str]]
+    body: str | None
+    base64: str = ""
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """A dead letter in full."""
+
+    invocation: Invocation
+    tries: list[Try]
+    error: dict[str, Any] | None
+    input: InputView | None
 
 
 class LogQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -13,11 +13,13 @@ from faas.control.apps import Apps
 from faas.control.audit import Audit
 from faas.control.catalog import Catalog
 from faas.control.code import Code
+from faas.control.dependencies import Dependencies
 from faas.control.functions import Functions
 from faas.control.guesses import Guesses
 from faas.control.jobs import Jobs
 from faas.control.ports import Runner
 from faas.control.push import Pushes
+from faas.control.releases import Releases
 from faas.control.secrets import Secrets
 from faas.control.tokens import Tokens
 from faas.model import NodeInfo
@@ -34,6 +36,8 @@ class Probes:
     runtimes: Callable[[], Awaitable[Sequence[str]]]
     nodes: Callable[[], Awaitable[Sequence[NodeInfo]]]
     """Every node of the cluster, this one included."""
+    disk: Callable[[], str] = lambda: ""
+    """What is wrong with the disk of the data directory; empty while it has room."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +48,7 @@ class Services:
     code: Code
     functions: Functions
     pushes: Pushes
+    dependencies: Dependencies
     secrets: Secrets
     logs: LogStore
     runner: Runner
@@ -55,5 +60,6 @@ class Services:
     jobs: Jobs
     access: Access
     audit: Audit
+    releases: Releases
     guesses: Guesses = field(default_factory=Guesses)
     """Shared with the data plane, so that an address has one allowance."""

@@ -28,9 +28,9 @@ async def readyz(call: Call) -> web.Response:
     """200 when this node should get calls, else 503; the body says what is wrong."""
     probes = call.services.probes
     redis, driver = await asyncio.gather(_redis(probes.redis()), _driver(probes.driver()))
-    problems = {"redis": redis, "driver": driver}
+    problems = {"redis": redis, "driver": driver, "disk": probes.disk()}
     if call.ending.is_set() or call.services.runner.node_info().draining:
-        problems["node"] = "it is stopping"
+        problems["node"] = "it is stopping or being drained"
     problems = {part: finding for part, finding in problems.items() if finding}
     ready = Ready(ready=not problems, problems=problems)
     return json_reply(ready, 200 if ready.ready else 503)

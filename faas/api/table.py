@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +14,11 @@ from faas.api.services import Services
 from faas.control.code import check_sha
 from faas.control.secrets import check_secret
 from faas.control.tokens import Principal, Role
-from faas.errors import FaasError
+from faas.errors import FaasError, Invalid
+from faas.ids import is_id
 from faas.names import FunctionName, check_alias, check_app, check_name, parse_function
 
+_NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 JSON_MAX = 256 * 1024
 """Largest JSON body of most routes, in bytes."""
 
@@ -70,12 +73,26 @@ class Parameter:
     doc: str
 
 
+def _invocation(text: str) -> str:
+    if not is_id(text):
+        raise Invalid(f'"{text[:80]}" is not the id of an invocation', hint="Ids are c- and 28 hex digits.")
+    return text
+
+
+def _node(text: str) -> str:
+    if _NODE.fullmatch(text) is None:
+        raise Invalid(f'"{text[:80]}" is not the name or id of a node', hint="See: faas nodes ls.")
+    return text
+
+
 PARAMETERS: Mapping[str, Parameter] = {
     "name": Parameter(parse=parse_function, doc="Function as NAME or NAME.APP."),
     "app": Parameter(parse=check_app, doc="App; functions without one are in `default`."),
     "alias": Parameter(parse=check_alias, doc="Alias, such as `live` or `canary`."),
     "token": Parameter(parse=lambda text: check_name(text, "token"), doc="A token's name, or its id."),
     "secret": Parameter(parse=check_secret, doc="Name of a secret, written like an environment variable."),
+    "invocation": Parameter(parse=_invocation, doc="Id of a background call, such as `c-` and 28 hex digits."),
+    "node": Parameter(parse=_node, doc="A node's name, or its id."),
     "sha": Parameter(parse=check_sha, doc="sha256 of a bundle's content, in hex."),
 }
 
@@ -94,6 +111,8 @@ class Route:
     summary: str
     role: Role | None
     """None: open to everyone."""
+    also: Role | None = None
+    """Another role that is enough."""
     open_on_loopback: bool = False
     """No token needed on a listener only this machine can reach."""
     whole: bool = False

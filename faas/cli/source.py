@@ -9,6 +9,7 @@ from pathlib import Path
 
 from faas.archive import File
 from faas.cli.files import read_file, read_folder
+from faas.cli.requires import from_folder, from_header
 from faas.errors import Invalid
 from faas.manifest import Entry, Manifest, parse_manifest, parse_pyproject, parse_script
 from faas.model import Settings
@@ -20,13 +21,17 @@ PYPROJECT = "pyproject.toml"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One function to push. `notes` are remarks for people. Functions of one folder share `files`."""
+    """One function to push. `notes` are remarks for people. Functions of one folder share `files`.
+
+    `requirements` lists the packages it needs, in the normal form of `faas.requirements`; empty: none.
+    """
 
     name: str
     app: str
     files: Mapping[str, File]
     settings: Settings
     notes: tuple[str, ...] = ()
+    requirements: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +63,6 @@ def collect(path: Path, wishes: Wishes, environ: Mapping[str, str]) -> list[Sour
     return _file(path, wishes, environ)
 
 
-def check_dependencies(where: str, dependencies: Sequence[str]) -> None:
-    """The one place that refuses declared dependencies: nothing installs them yet. Raises Invalid."""
-    if dependencies:
-        raise Invalid(
-            f"{where} lists dependencies ({', '.join(dependencies)[:200]}): they are not supported yet",
-            hint="Put pure Python packages into the folder beside the code, and empty the list.",
-        )
-
-
 def make_name(text: str) -> str:
     """The closest valid function name to a file's or folder's: `My Tool` becomes `my-tool`. Raises Invalid."""
     name = re.sub(r"[^a-z0-9_]+", "-", text.lower())[:63].strip("-_")
@@ -78,7 +74,7 @@ def make_name(text: str) -> str:
 def _file(path: Path, wishes: Wishes, environ: Mapping[str, str]) -> list[Source]:
     file = read_file(path)
     script = parse_script(file.content.decode("utf-8", "replace"), str(path), environ)
-    check_dependencies(str(path), script.dependencies)
+    required = from_header(script.dependencies, str(path))
     entries = script.manifest.functions or (_bare(str(path)),)
     for entry in entries:
         if entry.path or entry.file:
@@ -87,20 +83,19 @@ def _file(path: Path, wishes: Wishes, environ: Mapping[str, str]) -> list[Source
     # The runtime imports the file by its name, in which a dot would mean a package.
     files = {path.stem.replace(".", "_") + ".py": file}
     manifest = Manifest(script.manifest.app, tuple(entries))
-    return [_source(entry, manifest, files, default, wishes, notes) for entry in entries]
+    return [_source(entry, manifest, files, default, wishes, notes, required) for entry in entries]
 
 
 def _folder(path: Path, wishes: Wishes, environ: Mapping[str, str]) -> list[Source]:
     manifest = _find_manifest(path, environ) or Manifest("", (_bare(str(path)),))
     default, notes = _default_name(path.resolve().name, f"{path}/", manifest.functions, wishes)
-    known: dict[Path, Mapping[str, File]] = {}
+    known: dict[Path, tuple[Mapping[str, File], str]] = {}
     sources = []
     for entry in manifest.functions:
         place = path / (entry.path or entry.file)
         if place not in known:
-            known[place] = _code(path, place, entry)
-        remarks = (*notes, *_unmet_notes(known[place]))
-        sources.append(_source(entry, manifest, known[place], default, wishes, remarks))
+            known[place] = (_code(path, place, entry), _requirements(path, place, environ))
+        sources.append(_source(entry, manifest, known[place][0], default, wishes, notes, known[place][1]))
         notes = ()
     return sources
 
@@ -133,6 +128,16 @@ def _code(root: Path, place: Path, entry: Entry) -> Mapping[str, File]:
     return read_folder(place)
 
 
+def _requirements(root: Path, place: Path, environ: Mapping[str, str]) -> str:
+    """What the code at `place` declares itself: in a file's header or its own folder; else what `root` does."""
+    if place.is_file():
+        text = read_file(place).content.decode("utf-8", "replace")
+        own = from_header(parse_script(text, str(place), environ).dependencies, str(place))
+    else:
+        own = from_folder(place, environ)
+    return own or (from_folder(root, environ) if place != root else "")
+
+
 def _default_name(stem: str, shown: str, entries: Sequence[Entry], wishes: Wishes) -> tuple[str, tuple[str, ...]]:
     """The name for an entry without one, and a remark when it had to be changed to be valid."""
     if wishes.name:
@@ -146,21 +151,19 @@ def _default_name(stem: str, shown: str, entries: Sequence[Entry], wishes: Wishe
 
 
 def _source(
-    entry: Entry, manifest: Manifest, files: Mapping[str, File], default: str, wishes: Wishes, notes: tuple[str, ...]
+    entry: Entry,
+    manifest: Manifest,
+    files: Mapping[str, File],
+    default: str,
+    wishes: Wishes,
+    notes: tuple[str, ...],
+    requirements: str,
 ) -> Source:
     name = wishes.name or entry.name or default
     app = check_app(wishes.app) if wishes.app else manifest.app or DEFAULT_APP
-    return Source(name, app, files, entry.settings(wishes.settings or {}), notes)
+    return Source(name, app, files, entry.settings(wishes.settings or {}), notes, requirements)
 
 
 def _bare(where: str) -> Entry:
     """The entry of code without a manifest."""
     return Entry("", where, "", "", {})
-
-
-def _unmet_notes(files: Mapping[str, File]) -> tuple[str, ...]:
-    """A remark when a folder has a list of packages, which is not installed."""
-    listed = files.get("requirements.txt")
-    if listed is None or not re.search(rb"(?m)^\s*[A-Za-z0-9]", listed.content):
-        return ()
-    return ("requirements.txt is pushed but not installed: only the standard library and the folder can be imported",)

@@ -18,6 +18,8 @@ from faas.control.runnable import Runnable
 from faas.errors import Conflict, Invalid, NotFound, did_you_mean
 from faas.model import Function, Scale
 from faas.names import LIVE, FunctionName
+from faas.store import keys
+from faas.store.registry import Change as Record
 from faas.store.registry import Registry
 
 FACTOR_MAX = 100.0
@@ -120,13 +122,18 @@ class Apps:
         return await self._change(app, change)
 
     async def remove(self, app: str) -> list[Function]:
-        """Delete every function with its versions, and the app's secrets. Returns what is gone. Raises NotFound."""
+        """Delete every function with its versions, and the app's secrets; its quota stays. Returns what is gone.
+
+        Raises:
+            NotFound: there is no such app.
+        """
         gone: list[Function] = []
 
         async def plan() -> Edit:
             nonlocal gone
             gone = self.members(app)
-            return Edit(delete=gone, delete_secrets=self._secrets(app))
+            rollouts = [Record(keys.ROLLOUT + function.id.key, None) for function in gone]
+            return Edit(delete=gone, delete_secrets=self._secrets(app), records=rollouts)
 
         await self._editor.write(f"app {app}", plan)
         return gone

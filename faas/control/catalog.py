@@ -72,8 +72,21 @@ class Catalog:
         """Read the whole registry and swap. Loads queue up, so that an older one never overtakes."""
         async with self._loading:
             snapshot = await self._registry.load()
+            if _is_new(snapshot) and not _is_new(self._snapshot):
+                snapshot = await self._write_back()
             self._swap(snapshot)
             return snapshot
+
+    async def _write_back(self) -> Snapshot:
+        """Redis lost its data: what the nodes remember is all that is left, and functions must not vanish with it."""
+        known = self._snapshot
+        ours = await self._registry.restore(known)
+        _log.error(
+            "Redis came back empty; the registry is written back from memory. Jobs, results and old versions are lost",
+            functions=len(known.functions),
+            by="this node" if ours else "another node",
+        )
+        return await self._registry.load()
 
     async def run(self) -> None:
         """Follow the registry until cancelled."""
@@ -239,6 +252,11 @@ def _no_alias(function: Function, alias: str) -> NotFound:
         f'{function.id} has no alias "{alias}"; it has: {known}',
         hint=did_you_mean(alias, function.aliases) or f"make one with: faas push PATH --alias {alias}",
     )
+
+
+def _is_new(snapshot: Snapshot) -> bool:
+    """Nothing was ever changed in this registry."""
+    return snapshot.position == Snapshot().position
 
 
 def _order(position: str) -> tuple[int, int]:

@@ -7,9 +7,12 @@ from collections.abc import Collection
 from msgspec.structs import replace
 
 from faas.control.code import check_sha
+from faas.control.routes import check_wants
+from faas.deps.recipe import python_of
 from faas.errors import Invalid, NotFound, did_you_mean
-from faas.model import FunctionPush, Push
-from faas.names import FunctionName, check_alias, check_app, check_name
+from faas.model import FunctionPush, Push, Requires
+from faas.names import LIVE, FunctionName, check_alias, check_app, check_name
+from faas.requirements import check_index, check_requirements, secrets_in
 from faas.settings import check_settings
 from faas.store.registry import Snapshot
 
@@ -34,6 +37,7 @@ def check_push(app: str, push: Push, snapshot: Snapshot, runtimes: Collection[st
 
     Raises:
         Invalid, NotFound: what concerns the push as a whole.
+        Conflict: a route belongs to another function.
         PushRefused: what concerns one function of it.
     """
     check_app(app)
@@ -53,6 +57,9 @@ def check_push(app: str, push: Push, snapshot: Snapshot, runtimes: Collection[st
             checked.append(_check(name, item, snapshot, runtimes))
         except (Invalid, NotFound) as error:
             raise PushRefused(name, error) from error
+    if push.alias == LIVE:
+        wants = {FunctionName(app, item.name): item.settings.routes for item in checked}
+        check_wants(wants, (), snapshot)
     return checked
 
 
@@ -68,7 +75,23 @@ def _check(name: FunctionName, item: FunctionPush, snapshot: Snapshot, runtimes:
             hint=did_you_mean(settings.runtime, runtimes) or f"build it with: faas runtimes build {settings.runtime}",
         )
     _check_secrets(name, settings.secrets, snapshot)
-    return replace(item, settings=settings)
+    return replace(item, settings=settings, requires=_check_requires(name, item, settings.runtime, snapshot))
+
+
+def _check_requires(name: FunctionName, item: FunctionPush, runtime: str, snapshot: Snapshot) -> Requires | None:
+    """The declaration in normal form; None when nothing is required."""
+    if item.requires is None:
+        return None
+    if item.deps:
+        raise Invalid(f"{name}: both deps and requires are given", hint="Give one of them.")
+    listed = check_requirements(item.requires.requirements, f"the requirements of {name}")
+    if not listed:
+        return None
+    python_of(runtime)
+    index = item.requires.index
+    if index:
+        _check_secrets(name, secrets_in(check_index(index)), snapshot)
+    return Requires(requirements=listed, index=index)
 
 
 def _check_secrets(name: FunctionName, wanted: tuple[str, ...], snapshot: Snapshot) -> None:

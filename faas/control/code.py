@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 from faas.archive import verify
@@ -16,6 +16,10 @@ _SHA = re.compile(r"[0-9a-f]{64}")
 UPLOAD_MAX = 64 * 1024 * 1024
 """Largest packed bundle taken, in bytes."""
 FETCHES_AT_ONCE = 4
+ARCHIVE_MAGIC = b"\x28\xb5\x2f\xfd"
+"""Of zstd: what every archive begins with, and no recipe."""
+
+Follow = Callable[[str, bytes], Awaitable[bool]]
 
 
 def check_sha(text: str) -> str:
@@ -28,9 +32,14 @@ def check_sha(text: str) -> str:
 class Code:
     """Stores bundles and brings them to this node."""
 
-    def __init__(self, bundles: BundleStore, blobs: Blobs) -> None:
+    def __init__(self, bundles: BundleStore, blobs: Blobs, follow: Follow | None = None) -> None:
+        """
+        Args:
+            follow: makes the bundle `sha` from what Redis has under it, if that is a recipe; else answers False.
+        """
         self._bundles = bundles
         self._blobs = blobs
+        self._follow = follow
         # Unpacking takes memory and a core. Uploads go one by one, however many people push; what a start
         # waits for does not queue behind them.
         self._uploads = asyncio.Lock()
@@ -79,13 +88,20 @@ class Code:
             data = await self._blobs.get(sha)
             if data is None:
                 return False
-            await asyncio.to_thread(self._bundles.add, sha, data)
-            return True
+            if data.startswith(ARCHIVE_MAGIC) or self._follow is None:
+                await asyncio.to_thread(self._bundles.add, sha, data)
+                return True
+        # Installing takes long: other bundles must not wait for it.
+        return await self._follow(sha, data)
 
     async def fetch(self, sha: str) -> None:
         """Bring it to this node's disk. Raises Unavailable when nobody has it."""
         if not await self.ensure(sha):
             raise Unavailable(f"the bundle {sha[:12]} is not on any node", hint="Push the function again.")
+
+    async def here(self, sha: str) -> bool:
+        """True when it is on this node's disk."""
+        return await self._local(sha)
 
     async def folder(self, sha: str) -> Path:
         """Its directory on this node, for reading. Raises Unavailable when nobody has it."""

@@ -13,64 +13,50 @@ import asyncio
 import contextlib
 import random
 import time
-from typing import Any
+from collections import deque
+from collections.abc import Callable
 
 import structlog
 
+from faas.control import outcomes
+from faas.control.held import Held, Holdings
 from faas.control.invoke import Invoker
-from faas.errors import (
-    CallerError,
-    CrashLoop,
-    DeadlineExceeded,
-    FaasError,
-    FunctionError,
-    InstanceDied,
-    NotFound,
-    StartFailed,
-    problem,
-)
-from faas.model import Version
+from faas.control.kept import whole_body
+from faas.control.room import LEASE_S, Rooms
+from faas.errors import FaasError, Internal
+from faas.model import Settings
 from faas.names import parse_key, parse_target
-from faas.node.call import Call, Reply
-from faas.node.dispatcher import Dispatcher
-from faas.policy import retry
-from faas.store.queue.model import Attempt, Done, EndState, GiveBack, Job, Outcome, Result, Turn, Want
-from faas.store.queue.model import Retry as Again
+from faas.node.call import Call
+from faas.store.queue.model import Done, GiveBack, Job, Outcome, Result, Retry, Turn
 from faas.store.queue.queue import MOST, Queue
 
 log = structlog.get_logger(__name__)
 
 LOOK_S = 1.0
 """Seconds after which the queue is looked at without a bell."""
-LEASE_S = 10.0
-AHEAD_S = 0.020
-"""Seconds of work taken beyond the free slots."""
-AHEAD_MAX = 64
-COLD_ROOM = 1
-"""Jobs taken for a function that has no instance here: enough to start one."""
+SILENT_S = 0.5
+"""Seconds between two tries while Redis does not answer."""
+TELL_BYTES = 8 * 1024 * 1024
+"""Bytes of results told in one turn; a larger one goes alone."""
+CLOSE_S = 5.0
 
-
-class _Held:
-    """A job this node has under a lease."""
-
-    __slots__ = ("began", "job", "task")
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.began = time.time()
-        self.task: asyncio.Task[None] | None = None
+Counted = Callable[[str, str], None]
+"""Told of each outcome: function key, and what became of it."""
 
 
 class Consumer:
     """An async context manager around its loops. Leaving gives back what has not begun."""
 
-    def __init__(self, node_id: str, queue: Queue, invoker: Invoker, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self, node_id: str, queue: Queue, invoker: Invoker, rooms: Rooms, holdings: Holdings, count: Counted
+    ) -> None:
         self._node_id = node_id
         self._queue = queue
         self._invoker = invoker
-        self._dispatcher = dispatcher
-        self._held: dict[str, _Held] = {}
-        self._outcomes: list[Outcome] = []
+        self._rooms = rooms
+        self._held = holdings
+        self._count = count
+        self._outcomes: deque[Outcome] = deque()
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -81,6 +67,10 @@ class Consumer:
     # -- life ----------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Consumer:
+        """What an earlier life of this node had taken goes back at once: the data directory's lock says it is over."""
+        with contextlib.suppress(FaasError):
+            while (await self._queue.node_lost(self._node_id)).more:
+                pass
         self._tasks = [
             asyncio.create_task(self._turns(), name="queue-turns"),
             asyncio.create_task(self._renewals(), name="queue-renewals"),
@@ -90,18 +80,15 @@ class Consumer:
     async def __aexit__(self, *_exc: object) -> None:
         """Called when the pools are drained: what still waits here goes back unbegun, what ended is told."""
         self._stopping = True
-        for held in list(self._held.values()):
-            if held.task is not None:
-                held.task.cancel()
-        for task in self._tasks:
+        await asyncio.sleep(0)  # tasks that were only just made get their first step
+        running = [held.task for held in self._held if held.task is not None]
+        for task in [*running, *self._tasks]:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        waiting = [held.task for held in self._held.values() if held.task is not None]
-        await asyncio.gather(*waiting, return_exceptions=True)
-        with contextlib.suppress(FaasError):
-            while self._outcomes:
-                batch, self._outcomes = self._outcomes[:MOST], self._outcomes[MOST:]
-                await self._queue.turn(batch)
+        await asyncio.gather(*running, *self._tasks, return_exceptions=True)
+        with contextlib.suppress(FaasError, TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                while batch := self._next():
+                    await self._queue.turn(batch)
 
     def stop_taking(self) -> None:
         """Take no more jobs; those held go on."""
@@ -115,28 +102,50 @@ class Consumer:
         """Somebody wants this job to stop."""
         held = self._held.get(id)
         if held is not None and held.task is not None:
-            held.task.cancel("cancelled by its caller")
+            # In the next turn of the loop: a task cancelled before its first step would tell nobody of its end.
+            asyncio.get_running_loop().call_soon(held.task.cancel, "cancelled by its caller")
 
     # -- loops ---------------------------------------------------------------------------------------------
 
     async def _turns(self) -> None:
         while True:
-            if not self._outcomes and not self._more:
-                pause = LOOK_S if self._due_s is None else min(LOOK_S, max(0.005, self._due_s))
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._wake.wait()
-            self._wake.clear()
-            batch, self._outcomes = self._outcomes[:MOST], self._outcomes[MOST:]
+            await self._something_to_do()
+            batch = self._next()
+            want = None if self._stopping else self._rooms.want(len(self._held), self._held.bytes)
             try:
-                turn = await self._queue.turn(batch, self._want())
+                turn = await self._queue.turn(batch, want)
             except FaasError as error:
-                self._outcomes = [*batch, *self._outcomes]  # repeating is harmless
+                self._outcomes.extendleft(reversed(batch))  # repeating is harmless
                 self._say_silent(error)
-                await asyncio.sleep(LOOK_S / 2)
-                continue
-            self._silent = False
-            self._begin(turn)
+                await asyncio.sleep(SILENT_S)
+            except BaseException:
+                self._outcomes.extendleft(reversed(batch))
+                raise
+            else:
+                self._silent = False
+                self._begin(turn)
+                # The tasks just made take their slots now: the next look at the room sees them.
+                await asyncio.sleep(0)
+
+    async def _something_to_do(self) -> None:
+        if not self._outcomes and not self._more:
+            pause = LOOK_S if self._due_s is None else min(LOOK_S, max(0.005, self._due_s))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+        self._wake.clear()
+
+    def _next(self) -> list[Outcome]:
+        """The next outcomes to tell, bounded in number and bytes."""
+        batch: list[Outcome] = []
+        size = 0
+        while self._outcomes and len(batch) < MOST:
+            first = self._outcomes[0]
+            size += len(first.result.body) if isinstance(first, Done) and first.result is not None else 0
+            if batch and size > TELL_BYTES:
+                break
+            batch.append(self._outcomes.popleft())
+        return batch
 
     def _say_silent(self, error: FaasError) -> None:
         if not self._silent:
@@ -146,10 +155,10 @@ class Consumer:
     async def _renewals(self) -> None:
         while True:
             await asyncio.sleep(LEASE_S / 3)
-            held = [(id, one.job.take) for id, one in self._held.items()]
-            for start in range(0, len(held), MOST):
+            leases = self._held.leases()
+            for start in range(0, len(leases), MOST):
                 try:
-                    kept = await self._queue.renew(self._node_id, held[start : start + MOST], LEASE_S)
+                    kept = await self._queue.renew(self._node_id, leases[start : start + MOST], LEASE_S)
                 except FaasError as error:
                     self._say_silent(error)
                     break
@@ -157,130 +166,52 @@ class Consumer:
                     if state.cancel or not state.held:
                         self.on_cancel(id)
 
-    # -- room ----------------------------------------------------------------------------------------------
-
-    def _want(self) -> Want | None:
-        """Room by function: free slots, what one more instance would have, and a little ahead."""
-        if self._stopping or self._dispatcher.closing:
-            return None
-        rooms: dict[str, int] = {}
-        limits: dict[str, int] = {}
-        for pool in self._dispatcher.pools.values():
-            key = pool.id.function.key
-            settings = pool.version.settings
-            if settings.max_in_flight:
-                limits[key] = settings.max_in_flight
-            if pool.retired_at is not None:
-                continue
-            room = self._ahead(pool.service_s, pool.slots, len(pool.instances)) + pool.free
-            if len(pool.instances) + pool.starting < pool.max:
-                room += pool.slots
-            room -= pool.waiting
-            if pool.function.paused or pool.backing_off:
-                room = 0
-            rooms[key] = max(0, min(room, AHEAD_MAX + pool.free))
-        return Want(node=self._node_id, most=MOST, lease_s=LEASE_S, each=COLD_ROOM, rooms=rooms, limits=limits)
-
-    @staticmethod
-    def _ahead(service_s: float | None, slots: int, instances: int) -> int:
-        if not service_s or not instances:
-            return 0
-        return min(AHEAD_MAX, int(AHEAD_S / service_s * slots * instances))
-
     # -- one job -------------------------------------------------------------------------------------------
 
     def _begin(self, turn: Turn) -> None:
         self._more = turn.more and bool(turn.jobs)
         self._due_s = turn.next_due_s
         for job in turn.jobs:
-            held = self._held[job.id] = _Held(job)
+            held = self._held.add(job)
             held.task = asyncio.create_task(self._run(held), name=job.id)
 
-    async def _run(self, held: _Held) -> None:
-        job = held.job
+    async def _run(self, held: Held) -> None:
+        call = _call_of(held.job)
+        settings: Settings | None = None
         try:
-            outcome = await self._attempt(held)
+            target = parse_target(held.job.input.target)
+            function, version = self._invoker.resolve_now(target) or await self._invoker.resolve(target)
+            settings = version.settings
+            reply = await self._invoker.run(function, version, call)
+            result = Result(status=reply.status, headers=_pairs(reply.headers), body=await whole_body(reply))
+            outcome = outcomes.replied(self._end(held, settings), result)
+        except FaasError as error:
+            outcome = outcomes.failed(self._end(held, settings), error, begun=call.begun)
         except asyncio.CancelledError:
-            outcome = self._interrupted(held)
+            outcome = outcomes.interrupted(self._end(held, settings), begun=call.begun, stopping=self._stopping)
         except Exception as error:
-            log.exception("a background call failed inside the platform", call=job.id)
-            outcome = self._failed(held, None, FaasError(f"{type(error).__name__} inside the platform"))
-        del self._held[job.id]
+            log.exception("a background call failed inside the platform", call=held.job.id)
+            defect = Internal(f"{type(error).__name__} inside the platform", hint="Search the node's log for its id.")
+            outcome = outcomes.failed(self._end(held, settings), defect, begun=True)
+        self._ended(held, outcome)
+
+    def _ended(self, held: Held, outcome: Outcome) -> None:
+        key = held.job.function
+        self._held.drop(held)
         self._outcomes.append(outcome)
+        if isinstance(outcome, GiveBack):
+            off_s = self._rooms.refused(key)
+            # Leaving it alone ends with a look, not with the next second's.
+            asyncio.get_running_loop().call_later(off_s, self._wake.set)
+            self._count(key, "given_back")
+        else:
+            self._rooms.began(key)
+            self._count(key, "retried" if isinstance(outcome, Retry) else outcome.state)
         self._wake.set()
 
-    async def _attempt(self, held: _Held) -> Outcome:
-        job = held.job
-        version: Version | None = None
-        call = _call_of(job)
-        try:
-            function, version = await self._invoker.resolve(parse_target(job.input.target))
-            reply = await self._invoker.run(function, version, call)
-            body = reply.body if reply.stream is None else await _whole(reply)
-        except FaasError as error:
-            if not _has_begun(error) and not isinstance(error, NotFound | StartFailed | CrashLoop | CallerError):
-                return GiveBack(id=job.id, take=job.take)
-            return self._failed(held, version, error)
-        result = Result(status=reply.status, headers=tuple((bytes(n), bytes(v)) for n, v in reply.headers), body=body)
-        if reply.status >= 500 or reply.status == 429:
-            return self._bad_status(held, version, result)
-        if reply.status >= 400:
-            return Done(id=job.id, take=job.take, state="failed", cause=f"status {reply.status}", result=result)
-        return Done(id=job.id, take=job.take, result=result)
-
-    def _interrupted(self, held: _Held) -> Outcome:
-        """Its task was cancelled: by the caller, or because this node stops."""
-        job = held.job
-        if self._stopping:
-            return GiveBack(id=job.id, take=job.take)
-        record = self._record(held, "cancelled", None)
-        return Done(id=job.id, take=job.take, state="cancelled", cause="cancelled", attempt=record)
-
-    def _bad_status(self, held: _Held, version: Version | None, result: Result) -> Outcome:
-        asked = None
-        for name, value in result.headers:
-            if name.lower() == b"retry-after":
-                asked = retry.retry_after_s(value.decode("latin-1"), time.time())
-        kind: retry.Kind = "asked" if asked is not None else "raised"
-        return self._verdict(held, version, kind, f"status {result.status}", asked, result)
-
-    def _failed(self, held: _Held, version: Version | None, error: FaasError) -> Outcome:
-        kind = _kind(error)
-        asked = error.retry_after_s if error.code == "retry" else None
-        document = problem(error, call_id=held.job.id)
-        result = Result(status=error.status, error=document)
-        return self._verdict(held, version, "asked" if asked is not None else kind, error.code, asked, result)
-
-    def _verdict(
-        self,
-        held: _Held,
-        version: Version | None,
-        kind: retry.Kind,
-        cause: str,
-        asked: float | None,
-        result: Result,
-    ) -> Outcome:
-        job = held.job
-        settings = version.settings if version is not None else None
-        policy = retry.Policy(attempts=job.attempts)
-        if settings is not None:
-            policy = retry.Policy(job.attempts, settings.retry_wait_s, settings.retry_factor, settings.retry_cap_s)
-        verdict = retry.decide(policy, kind, job.attempt, random.random(), asked)  # noqa: S311 (jitter)
-        record = self._record(held, cause, result.error)
-        if verdict.retry:
-            return Again(id=job.id, take=job.take, after_s=verdict.after_s, cause=cause, attempt=record)
-        state: EndState = "failed" if kind == "caller" else "dead"
-        return Done(id=job.id, take=job.take, state=state, cause=cause, result=result, attempt=record)
-
-    def _record(self, held: _Held, cause: str, error: dict[str, Any] | None) -> Attempt:
-        return Attempt(
-            number=held.job.attempt,
-            node=self._node_id,
-            started_ms=int(held.began * 1000),
-            ended_ms=int(time.time() * 1000),
-            cause=cause,
-            error=error,
-        )
+    def _end(self, held: Held, settings: Settings | None) -> outcomes.End:
+        jitter = random.random()  # noqa: S311 (spreads retries; no secret)
+        return outcomes.End(held.job, self._node_id, held.began, time.time(), settings, jitter)
 
 
 def _call_of(job: Job) -> Call:
@@ -294,25 +225,9 @@ def _call_of(job: Job) -> Call:
         headers=list(given.headers),
         body=given.body,
         extra={**given.extra, "attempt": job.attempt, "function": str(parse_key(job.function))},
+        background=True,
     )
 
 
-async def _whole(reply: Reply) -> bytes:
-    """A streamed reply as one body. Raises the error it broke off with."""
-    assert reply.stream is not None
-    parts = [part async for part in reply.stream]
-    return b"".join(parts)
-
-
-def _has_begun(error: FaasError) -> bool:
-    return isinstance(error, FunctionError) and not isinstance(error, StartFailed | CrashLoop)
-
-
-def _kind(error: FaasError) -> retry.Kind:
-    if isinstance(error, DeadlineExceeded):
-        return "timeout"
-    if isinstance(error, InstanceDied | CrashLoop):
-        return "crash"
-    if isinstance(error, CallerError):
-        return "caller"
-    return "raised" if isinstance(error, FunctionError) else "platform"
+def _pairs(headers: list[tuple[bytes, bytes]]) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple((bytes(name), bytes(value)) for name, value in headers)

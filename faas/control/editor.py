@@ -9,10 +9,11 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from faas.control.catalog import Catalog
+from faas.control.routes import check_changes
 from faas.errors import Conflict
 from faas.model import Function, Version
 from faas.names import FunctionName
-from faas.store.registry import Registry, Snapshot
+from faas.store.registry import Change, Registry, Snapshot
 
 TRIES = 10
 """Times a change is computed anew because someone else changed a record in between."""
@@ -25,11 +26,13 @@ class Edit(NamedTuple):
     delete: Sequence[Function] = ()
     versions: Sequence[tuple[FunctionName, Version]] = ()
     delete_secrets: Sequence[str] = ()
+    records: Sequence[Change] = ()
+    """Records of other kinds."""
 
     @property
     def empty(self) -> bool:
         """True when there is nothing to write."""
-        return not (self.put or self.delete or self.delete_secrets)
+        return not (self.put or self.delete or self.delete_secrets or self.records)
 
 
 class Editor:
@@ -47,12 +50,14 @@ class Editor:
             The written records with their new revisions.
 
         Raises:
-            Conflict: others changed `what` again and again. Besides what `plan` raises.
+            Conflict: others changed `what` again and again, or a route it brings belongs to another function.
+                Besides what `plan` raises.
         """
         for _ in range(TRIES):
             edit = await plan()
             if edit.empty:
                 return []
+            check_changes(edit.put, {function.id for function in edit.delete}, self._catalog.snapshot)
             now = self._clock()
             try:
                 saved = await self._registry.apply(
@@ -60,6 +65,7 @@ class Editor:
                     delete=edit.delete,
                     versions=edit.versions,
                     delete_secrets=edit.delete_secrets,
+                    records=edit.records,
                 )
             except Conflict:
                 await self._catalog.load()
@@ -77,6 +83,20 @@ def reflects(snapshot: Snapshot, saved: Iterable[Function]) -> bool:
 
 def _gone(snapshot: Snapshot, edit: Edit) -> bool:
     functions = snapshot.functions
-    return all(
-        (now := functions.get(function.id.key)) is None or now.rev > function.rev for function in edit.delete
-    ) and all(key not in snapshot.secrets for key in edit.delete_secrets)
+    return (
+        all((now := functions.get(function.id.key)) is None or now.rev > function.rev for function in edit.delete)
+        and all(key not in snapshot.secrets for key in edit.delete_secrets)
+        and _recorded(snapshot, edit.records)
+    )
+
+
+def _recorded(snapshot: Snapshot, changes: Sequence[Change]) -> bool:
+    """True when `snapshot` has these records, or newer ones."""
+    for change in changes:
+        now = snapshot.others.get(change.field)
+        if change.payload is None:
+            if now is not None:
+                return False
+        elif now is None or (now.payload != change.payload and now.rev <= (change.guard or 0)):
+            return False
+    return True

@@ -15,7 +15,8 @@ from faas.control.runnable import Runnable
 from faas.errors import Conflict, Invalid, NotFound
 from faas.model import Function, Scale, Version
 from faas.names import LIVE, FunctionName
-from faas.store.registry import Registry
+from faas.store import keys
+from faas.store.registry import Change, Registry
 
 INSTANCES_MAX = 10_000
 """Highest `min` and `max`, the same as in a version's settings."""
@@ -140,7 +141,7 @@ class Functions:
         """
 
         async def plan() -> Edit:
-            return Edit(delete=[self._catalog.get(name)])
+            return Edit(delete=[self._catalog.get(name)], records=[Change(keys.ROLLOUT + name.key, None)])
 
         await self._editor.write(str(name), plan)
 

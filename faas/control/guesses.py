@@ -73,6 +73,6 @@ class Guesses:
 
     @staticmethod
     def _refill(bucket: _Bucket, now: float) -> float:
-        bucket.left = min(float(BURST), bucket.left + (now - bucket.at) * PER_SECOND)
+        bucket.left = min(float(BURST), bucket.left + max(0.0, now - bucket.at) * PER_SECOND)
         bucket.at = now
         return bucket.left

@@ -13,6 +13,8 @@ from functools import partial
 from typing import Any
 
 from faas.control.catalog import Catalog
+from faas.control.observer import Observer
+from faas.control.quotas import Quotas
 from faas.errors import DeadlineExceeded, FaasError, FunctionError, Paused
 from faas.model import Function, LogLine, Version
 from faas.names import Target, parse_target
@@ -25,7 +27,23 @@ from faas.telemetry.metrics import Metrics
 class Invoker:
     """Runs calls on this node."""
 
-    def __init__(self, catalog: Catalog, dispatcher: Dispatcher, logs: LogStore, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        dispatcher: Dispatcher,
+        logs: LogStore,
+        metrics: Metrics,
+        *,
+        quotas: Quotas | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        """
+        Args:
+            quotas: grants calls a second; None: no app has a quota.
+            observer: counts calls of versions in rollout.
+        """
+        self._quotas = quotas
+        self._observer = observer
         self._catalog = catalog
         self._dispatcher = dispatcher
         self._logs = logs
@@ -45,14 +63,22 @@ class Invoker:
             raise Paused(f"{function.id} is paused: {function.paused}", hint=f"faas resume {function.id}")
         began = time.perf_counter()
         try:
+            if self._quotas is not None and not call.background:  # those were counted when they were accepted
+                self._quotas.admit(function.app)
             reply = await self._dispatcher.run(function, version, call)
         except FaasError as error:
             seconds = time.perf_counter() - began
             self._metrics.called(function.app, function.name, version.number, error.status, False, seconds)
             self._log_failure(function, version, call, error)
+            if self._observer is not None and self._observer.watching and error.fault != "caller":
+                self._observer.note(function, version.number, None, failed=True)
             raise
         seconds = time.perf_counter() - began
         self._metrics.called(function.app, function.name, version.number, reply.status, reply.cold, seconds)
+        if self._observer is not None and self._observer.watching:
+            alone_s = max(0.0, seconds - (reply.queue_ms + reply.start_ms) / 1000)
+            failed = reply.status >= 500
+            self._observer.note(function, version.number, None if failed or reply.cold else alone_s, failed=failed)
         if reply.stream is not None:
             reply.stream.on_error = partial(self._log_failure, function, version, call)
         if reply.queue_ms:

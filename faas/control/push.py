@@ -20,10 +20,13 @@ from msgspec.structs import replace
 from faas.control.catalog import Catalog
 from faas.control.checks import PushRefused, check_push
 from faas.control.code import Code
+from faas.control.dependencies import Dependencies, Settler
 from faas.control.editor import TRIES, reflects
 from faas.control.live import point
 from faas.control.ports import Runner
+from faas.control.routes import check_changes
 from faas.control.whole import to_its_end
+from faas.deps.recipe import declaration
 from faas.errors import Conflict, FaasError, Internal, Invalid, StartFailed, problem
 from faas.ids import new_id
 from faas.model import Function, FunctionPush, Push, PushEvent, Version
@@ -60,6 +63,7 @@ class Pushes:
         code: Code,
         runner: Runner,
         runtimes: Callable[[], Awaitable[Sequence[str]]],
+        dependencies: Dependencies,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -68,6 +72,7 @@ class Pushes:
         self._code = code
         self._runner = runner
         self._runtimes = runtimes
+        self._dependencies = dependencies
         self._clock = clock
 
     async def run(self, app: str, push: Push, by: str) -> AsyncGenerator[PushEvent, None]:
@@ -113,13 +118,15 @@ class Pushes:
         """The whole push. Returns what there is to say at its end."""
         items = check_push(app, push, self._catalog.snapshot, await self._runtimes())
         changed = []
-        for item in items:
-            function = FunctionName(app, item.name)
+        settler = Settler(self._dependencies, self._code, app, upgrade=push.upgrade)
+        for wanted in items:
+            function = FunctionName(app, wanted.name)
+            item = await self._settled(function, wanted, settler, tell)
             unchanged = self._unchanged(function, item, push.alias)
             if unchanged is not None:
                 tell(PushEvent(phase="unchanged", function=str(function), version=unchanged))
                 continue
-            await self._stored(function, item)
+            await self._stored(function, item, tell)
             tell(PushEvent(phase="stored", function=str(function)))
             changed.append(item)
         if not changed:
@@ -142,7 +149,21 @@ class Pushes:
         wanted = Version(number=number, code=item.code, deps=item.deps, settings=item.settings)
         return number if function.versions[number].same_content(wanted) else None
 
-    async def _stored(self, name: FunctionName, item: FunctionPush) -> None:
+    async def _settled(self, name: FunctionName, item: FunctionPush, settler: Settler, tell: Tell) -> FunctionPush:
+        """`item` with its dependencies resolved."""
+        try:
+            return await settler.settle(item, lambda: tell(PushEvent(phase="resolving", function=str(name))))
+        except FaasError as error:
+            raise PushRefused(name, error) from error
+
+    async def _stored(self, name: FunctionName, item: FunctionPush, tell: Tell) -> None:
+        """Code and dependencies are on this node when this returns."""
+        if item.requires is not None and item.deps and not await self._code.here(item.deps):
+            tell(PushEvent(phase="installing", function=str(name)))
+            try:
+                await self._code.fetch(item.deps)
+            except FaasError as error:
+                raise PushRefused(name, error) from error
         for bundle in filter(None, (item.code, item.deps)):
             if not await self._code.has(bundle) or await self._code.claim([bundle]):
                 missing = Invalid(
@@ -196,6 +217,7 @@ class Pushes:
                 )
                 raise PushRefused(plan.id, late, number) from None
             except FaasError as error:
+                self._same_function(plan)  # its removal is why, whatever else came of that
                 raise PushRefused(plan.id, error, number) from error
             tell(PushEvent(phase="ready", function=name, version=number, message=prepared.handler))
 
@@ -217,6 +239,7 @@ class Pushes:
                     continue
                 moved = point(current, {alias: {plan.version.number: 100}}, [plan.version])
                 records.append(replace(moved, updated_at=self._clock()))
+            check_changes(records, (), self._catalog.snapshot)
             try:
                 versions = [(plan.id, plan.version) for plan in plans]
                 saved = await self._registry.apply(put=records, versions=versions)
@@ -248,7 +271,15 @@ class Pushes:
 
 
 def _version(number: int, item: FunctionPush, now: float, by: str) -> Version:
-    return Version(number=number, code=item.code, deps=item.deps, settings=item.settings, created_at=now, created_by=by)
+    return Version(
+        number=number,
+        code=item.code,
+        deps=item.deps,
+        requires=declaration(item.requires, item.settings.runtime) if item.requires else "",
+        settings=item.settings,
+        created_at=now,
+        created_by=by,
+    )
 
 
 def _busy(app: str) -> Conflict:

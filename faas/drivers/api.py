@@ -68,6 +68,8 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True):
     signal: int | None = None
     oom: bool = False
     detail: str = ""
+    lost: bool = False
+    """Not of its own doing: the engine was restarted, or the driver cannot say."""
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):

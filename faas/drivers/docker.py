@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from faas.drivers import cgroups, mounts
+from faas.drivers import cgroups, mounts, workshop
 from faas.drivers.api import Capabilities, Exit, Found, Inside, InstanceSpec, Usage
 from faas.drivers.container import (
     DEPS,
@@ -66,6 +67,8 @@ class DockerDriver:
         self._owner = Owner(node_id, data_label(data_dir), "", False)
         self._stack = AsyncExitStack()
         self._containers: dict[str, str] = {}
+        self._owed: set[str] = set()
+        """To be removed when the engine answers again."""
         self._lives = Lives(self._start, self._destroy)
         self.uid = UID
         self.capabilities = Capabilities(
@@ -207,7 +210,9 @@ class DockerDriver:
             except Conflict:  # another removal is on its way: wait for it
                 pass
             except Unavailable:
-                if attempt == _REMOVE_TRIES - 1 or not await self._exists(instance):
+                if not await self._lists(instance):
+                    break
+                if attempt == _REMOVE_TRIES - 1:
                     raise
             else:
                 break
@@ -217,12 +222,15 @@ class DockerDriver:
         self._containers.pop(instance, None)
         self._exits.forget(instance)
 
-    async def _exists(self, instance: str) -> bool:
-        """Raises Unavailable when the engine does not answer at all: then trying again is pointless."""
+    async def _lists(self, instance: str) -> bool:
+        """Raises Unavailable when the engine does not answer at all: then it is removed when it does again."""
         try:
             await self._engine.call(lambda client: client.inspect_container(container_name(instance)))
         except NotFound:
             return False
+        except Unavailable:
+            self._owed.add(instance)
+            raise
         return True
 
     async def usage(self, instance: str) -> Usage | None:
@@ -246,6 +254,32 @@ class DockerDriver:
         rows = await self._engine.call(lambda client: client.containers(all=True, filters=filters))
         return [one for row in rows if (one := found_from(row)) is not None]
 
+    async def work(
+        self,
+        runtime: str,
+        argv: Sequence[str],
+        room: Path,
+        *,
+        env: Mapping[str, str],
+        network: bool,
+        shows: Sequence[Path],
+        output: str,
+        timeout_s: float,
+    ) -> int:
+        """See `faas.drivers.workshop.Workshop`."""
+        if runtime not in await self.runtimes():
+            raise await self._no_runtime(runtime)
+        if network:
+            await self._egress.ensure()
+        return await workshop.in_container(
+            self._engine,
+            workshop.job_of(argv, "python3", room, env, shows, output, timeout_s),
+            self._owner,
+            image=f"{self._prefix}{runtime}:latest",
+            network=self._egress.network if network else "none",
+            uid=self.uid,
+        )
+
     # -- housekeeping ------------------------------------------------------------------------------------
 
     async def check(self) -> list[tuple[str, bool, str]]:
@@ -268,6 +302,9 @@ class DockerDriver:
     def _reconnected(self) -> None:
         """An engine that was away may be back without our network, and a firewall without our rules."""
         self._lives.spawn(self._egress.ensure(), "docker-egress")
+        owed, self._owed = self._owed, set()
+        for instance in owed:
+            self._lives.spawn(self._lives.destroy(instance), f"owed-{instance}")
 
 
 def _usage_from(stats: dict[str, Any]) -> Usage | None:

@@ -24,6 +24,8 @@ Client = Any
 THREADS = 16
 TIMEOUT_S = 60.0
 """Longest wait for one answer of the engine."""
+OPEN_S = 10.0
+"""Longest wait for its first answers: a node that starts should not hang on an engine that does."""
 
 _START_HINT = "Start it (systemctl start docker), or use --driver process."
 _TROUBLE = (docker.errors.DockerException, urllib3.exceptions.HTTPError, OSError)
@@ -52,8 +54,9 @@ class Engine:
         self.socket_path = _socket_path()
         self._threads = ThreadPoolExecutor(self._size, thread_name_prefix="docker")
         try:
-            self._client = await self._run(self.connect)
+            self._client = await self._run(lambda: self.connect(OPEN_S))
             options = await self.call(lambda client: client.info().get("SecurityOptions") or [])
+            self._client.timeout = self._timeout_s
         except BaseException:
             self._threads.shutdown(wait=False)
             raise
@@ -111,19 +114,50 @@ class Engine:
                 f"no permission to use the Docker engine at {self.socket_path}",
                 hint="Run the node as root or add its user to the group docker.",
             )
-        return Unavailable(f"the Docker engine at {self.socket_path} does not answer: {cause}", hint=_START_HINT)
+        why = _why(cause)
+        return Unavailable(f"the Docker engine at {self.socket_path} does not answer: {why}", hint=_START_HINT)
+
+    async def listens(self) -> bool:
+        """False for one that is down or going down: it refuses new connections first, then ends its containers."""
+
+        def connect() -> bool:
+            try:
+                self._peer().close()
+            except OSError:
+                return False
+            return True
+
+        return await asyncio.to_thread(connect)
+
+    def _peer(self) -> socket.socket:
+        peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            peer.settimeout(5)
+            peer.connect(str(self.socket_path))
+        except BaseException:
+            peer.close()
+            raise
+        return peer
 
     def shares_mounts(self) -> bool:
         """True when the engine sees the mounts this process makes: same mount namespace, by its socket's peer."""
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
-                peer.settimeout(5)
-                peer.connect(str(self.socket_path))
+            with self._peer() as peer:
                 credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
             pid, _, _ = struct.unpack("iII", credentials)
             return os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
         except OSError:
             return False
+
+
+def _why(cause: BaseException) -> str:
+    """The system's words where there are any, under two or three layers of wrapping."""
+    inner: BaseException | None = cause
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.strerror:
+            return str(inner.strerror)
+        inner = inner.__cause__ or inner.__context__
+    return str(cause)
 
 
 def _socket_path() -> Path:

@@ -62,6 +62,8 @@ class Exits:
         self._stop = threading.Event()
         self._stream: Any = None
         self._connected = False
+        self._told = False
+        """The present outage is in the log."""
 
     async def __aenter__(self) -> Exits:
         self._loop = asyncio.get_running_loop()
@@ -145,7 +147,10 @@ class Exits:
             state = await self._state(instance)
         except FaasError:
             state = {"ExitCode": 128 + signal.SIGKILL}
-        _set(entry.ended, exit_from(state, entry.ending))
+        exited = exit_from(state, entry.ending)
+        if not exited.oom and not await self._engine.listens():
+            exited = Exit(signal=exited.signal, detail="the engine is stopping and ended its container", lost=True)
+        _set(entry.ended, exited)
 
     def _streaming(self) -> None:
         """The stream is up. If it is not the first one, what happened meanwhile has to be looked up."""
@@ -170,7 +175,7 @@ class Exits:
         for instance, entry in known:
             if instance not in alive and not entry.ended.done():
                 exited = exit_from(await self._state(instance), entry.ending)
-                _set(entry.ended, msgspec.structs.replace(exited, detail=exited.detail or GONE))
+                _set(entry.ended, msgspec.structs.replace(exited, detail=exited.detail or GONE, lost=not exited.oom))
 
     async def _state(self, instance: str) -> dict[str, Any] | None:
         try:
@@ -202,18 +207,27 @@ class Exits:
                 if self._stop.is_set():  # asked to end while connecting: nobody had a stream to close
                     self._close_stream()
                 self._tell(self._streaming)
-                delay = _RETRY_FIRST_S
+                self._told, delay = False, _RETRY_FIRST_S
                 for event in self._stream:
                     since = max(since, float(event.get("time", 0)))
                     self._tell(self._seen, event)
             except Exception as error:  # the stream must outlive whatever the engine does
                 log.debug("docker: event stream: %s", error)
+                self._say_lost(error)
+            else:
+                self._say_lost("its event stream ended")
             finally:
                 self._stream = None
                 if client is not None:
                     client.close()
             self._stop.wait(delay)
             delay = min(delay * 2, _RETRY_MOST_S)
+
+    def _say_lost(self, why: object) -> None:
+        """Once an outage."""
+        if not self._told and not self._stop.is_set():
+            log.warning("docker: the engine is away: what runs goes on, starts wait until it is back (%s)", why)
+        self._told = True
 
     def _filters(self) -> dict[str, Any]:
         return {"type": "container", "event": "die", "label": f"{LABEL_NODE}={self._node}"}
@@ -237,7 +251,7 @@ def _set(future: asyncio.Future[Exit], value: Exit) -> None:
 def exit_from(state: dict[str, Any] | None, ending: bool) -> Exit:
     """The engine's state as a cause. OOMKilled is also set when only a child was hit: believed for a SIGKILL."""
     if state is None:
-        return Exit(detail=GONE)
+        return Exit(detail=GONE, lost=True)
     code = int(state.get("ExitCode") or 0)
     detail = str(state.get("Error") or "")
     if not 128 < code < 128 + signal.NSIG:

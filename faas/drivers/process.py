@@ -9,11 +9,12 @@ import logging
 import os
 import signal
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from faas.drivers import killing, procfs, sandbox, vendor
+from faas.drivers import killing, procfs, sandbox, vendor, workshop
 from faas.drivers.api import Capabilities, Exit, Found, Inside, InstanceSpec, Usage
 from faas.drivers.container import DEPS, INSIDE, UID
 from faas.drivers.lives import Lives
@@ -117,14 +118,17 @@ class ProcessDriver:
             Unavailable: the system will not start a process.
         """
         if spec.runtime not in self._runtimes:
-            raise NotFound(
-                f'the process driver cannot run "{spec.runtime[:80]}"; here: {", ".join(self._runtimes)}',
-                hint="Use the docker driver, or start the node with that version of Python.",
-            )
+            raise self._no_runtime(spec.runtime)
         if spec.id in self._running:
             raise Conflict(f"instance {spec.id} is there already")
         await self._lives.start(spec)
         return Inside(dir=self._seen_as(spec), uid=self.uid)
+
+    def _no_runtime(self, runtime: str) -> NotFound:
+        return NotFound(
+            f'the process driver cannot run "{runtime[:80]}"; here: {", ".join(self._runtimes)}',
+            hint="Use the docker driver, or start the node with that version of Python.",
+        )
 
     async def _start(self, spec: InstanceSpec) -> None:
         try:
@@ -241,6 +245,24 @@ class ProcessDriver:
             elif record.instance not in self._running:
                 self._records.remove(record.instance)
         return found
+
+    async def work(
+        self,
+        runtime: str,
+        argv: Sequence[str],
+        room: Path,
+        *,
+        env: Mapping[str, str],
+        network: bool,
+        shows: Sequence[Path],
+        output: str,
+        timeout_s: float,
+    ) -> int:
+        """See `faas.drivers.workshop.Workshop`."""
+        if runtime not in self._runtimes:
+            raise self._no_runtime(runtime)
+        job = workshop.job_of(argv, sandbox.interpreter(), room, env, shows, output, timeout_s)
+        return await workshop.as_process(job, network=network, sandboxed=self._sandboxed, uid=self.uid)
 
     async def check(self) -> list[tuple[str, bool, str]]:
         """Findings for `faas doctor`."""

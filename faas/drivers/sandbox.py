@@ -67,6 +67,15 @@ def bubblewrap(spec: InstanceSpec, runtime: Path, command: Sequence[str]) -> lis
     return [*arguments, "--", *_as_nobody(), *command]
 
 
+def workshop(room: Path, shows: Sequence[Path], network: bool, tmpfs: int, command: Sequence[str]) -> list[str]:
+    """`command` in a sandbox that may write to `room`; `shows` are seen at their own places."""
+    arguments = [*_base(network, tmpfs), *_passable(Path(INSIDE).parent), "--bind", str(room), INSIDE]
+    for path in shows:
+        if not path.is_relative_to("/usr"):
+            arguments += [*_passable(path.parent), "--ro-bind", str(path), str(path)]
+    return [*arguments, "--", *_as_nobody(), *command]
+
+
 def probe() -> str:
     """Empty when a sandbox can be started here, else why not. Really starts one; blocks a few milliseconds."""
     if shutil.which("bwrap") is None:
@@ -102,6 +111,8 @@ def _base(network: bool, tmpfs: int) -> list[str]:
     prefix = Path(sys.base_prefix).resolve()
     if not prefix.is_relative_to("/usr"):
         arguments += [*_passable(prefix.parent), "--ro-bind", str(prefix), str(prefix)]
+    # Parents that bubblewrap makes by itself are root's alone: nobody could read a name server's address.
+    arguments += _passable(Path("/etc/ssl"))
     for name in _ETC:
         arguments += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     arguments += ["--proc", "/proc", "--dev", "/dev"]

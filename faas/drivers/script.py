@@ -102,5 +102,7 @@ class Script:
     hang_on_calls: frozenset[int] = frozenset()
     deaf: bool = False
     """CANCEL is ignored."""
+    mute: bool = False
+    """The child does not answer PING, as if its event loop hung."""
     respawn: bool = True
     """A dead child is followed by a new one."""

@@ -100,7 +100,8 @@ class Child:
             case [m.CANCEL, int(stream), *_]:
                 self.cancel(stream)
             case [m.PING, token, *_]:
-                self.send(m.pong(token))
+                if not self._script.mute:
+                    self.send(m.pong(token))
             case [m.DRAIN, *_]:
                 self._draining = True
                 self._drained_if_idle()

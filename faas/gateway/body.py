@@ -61,7 +61,7 @@ async def read(request: web.BaseRequest, limit: int, budget: Budget) -> tuple[by
     if announced is not None and announced > limit:
         raise _too_large(announced, limit)
     if "Expect" in request.headers:
-        await _ask_for_it(request)
+        await ask_for_it(request)
     if announced is not None and announced <= SMALL:
         try:
             async with asyncio.timeout(IDLE_S):
@@ -73,7 +73,7 @@ async def read(request: web.BaseRequest, limit: int, budget: Budget) -> tuple[by
     return await _read_large(request, limit, budget)
 
 
-async def _ask_for_it(request: web.BaseRequest) -> None:
+async def ask_for_it(request: web.BaseRequest) -> None:
     """The sender holds the body back until it knows that it is wanted; curl does so for a second."""
     if request.version == HttpVersion11 and request.headers["Expect"].lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -190,11 +190,16 @@ class Attempt:
 def _check_head(status: object, headers: object) -> None:
     if not isinstance(status, int) or not 100 <= status <= 999:
         raise ProtocolError(f"reply status {status!r} is not an HTTP status")
+    check_headers(headers)
+
+
+def check_headers(headers: object) -> None:
+    """Raises ProtocolError for what is not a list of pairs of bytes, or too long a one."""
     if not isinstance(headers, list) or len(headers) > HEADERS_MAX:
-        raise ProtocolError("reply headers are not a list or are too many")
+        raise ProtocolError("headers are not a list or are too many")
     for pair in headers:
         if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(part, bytes) for part in pair):
-            raise ProtocolError("reply header is not a pair of bytes")
+            raise ProtocolError("a header is not a pair of bytes")
 
 
 def _run_ms(info: object) -> float:

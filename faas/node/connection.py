@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -30,6 +31,11 @@ WELCOME = m.welcome(
     },
 )
 
+
+TURN = 64
+"""Frames taken from one connection before others get their turn: about a millisecond of work."""
+REST = 2.0
+"""Times as long as a full turn took, the connection rests."""
 
 OnMessage = Callable[[Message], None]
 OnClosed = Callable[[str], None]
@@ -57,11 +63,15 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
+        """Part of the protocol. Takes TURN frames; with more, the others get their turn before it goes on."""
+        begun = time.perf_counter()
         try:
-            for message in self._decoder.feed(data):
+            for message in self._decoder.feed(data, TURN):
                 if self.closed:
                     return
                 self.on_message(message)
+            if self._decoder.more and not self.closed:
+                self._rest((time.perf_counter() - begun) * REST)
         except ProtocolError as error:
             self.broken = True
             self.close(error.message)
@@ -69,6 +79,17 @@ class Connection(asyncio.Protocol):
             # What we know of the instance may be wrong now: it is replaced rather than waited for.
             log.exception("a frame could not be handled; this is a defect, and costs one instance")
             self.close("the node failed on a frame")
+
+    def _rest(self, seconds: float) -> None:
+        """Read no more for a while: what floods its connection gets its share of the event loop, not all of it."""
+        assert self._transport is not None
+        self._transport.pause_reading()
+        asyncio.get_running_loop().call_later(seconds, self._go_on)
+
+    def _go_on(self) -> None:
+        if self._transport is not None and not self.closed:
+            self._transport.resume_reading()
+            self.data_received(b"")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.close(str(exc) if exc else "closed by the instance")
@@ -93,17 +114,28 @@ def _ignore(_reason: str) -> None:
 
 
 async def listen(directory: Path, uid: int, accept: Callable[[Connection, Message], None]) -> asyncio.Server:
-    """Listen on `directory/sock`, mode 0600, owned by `uid`.
+    """Listen on `directory/sock`, mode 0600, owned by `uid`."""
+    loop = asyncio.get_running_loop()
+    listener = bind(directory / "sock", uid)
+    try:
+        return await loop.create_unix_server(lambda: Connection(accept), sock=listener)
+    except BaseException:
+        with contextlib.suppress(Exception):
+            loop.remove_reader(listener)
+        listener.close()
+        raise
+
+
+def bind(path: Path, uid: int) -> socket.socket:
+    """A unix socket that listens at `path`, mode 0600, owned by `uid`.
 
     The path is reached through /proc/self/fd because socket addresses end at 107 bytes and data directories
     do not.
     """
-    loop = asyncio.get_running_loop()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    handle = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    handle = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        listener.bind(f"/proc/self/fd/{handle}/sock")
-        path = directory / "sock"
+        listener.bind(f"/proc/self/fd/{handle}/{path.name}")
         if os.geteuid() == 0 and uid != 0:
             os.chown(path, uid, uid)
         path.chmod(0o600)
@@ -113,13 +145,7 @@ async def listen(directory: Path, uid: int, accept: Callable[[Connection, Messag
         raise
     finally:
         os.close(handle)
-    try:
-        return await loop.create_unix_server(lambda: Connection(accept), sock=listener)
-    except BaseException:
-        with contextlib.suppress(Exception):
-            loop.remove_reader(listener)
-        listener.close()
-        raise
+    return listener
 
 
 def close_listener(server: asyncio.Server | None) -> None:

@@ -34,6 +34,8 @@ class DataDir:
         self.instances = root / "instances"
         self.store = root / "store"
         self.logs = root / "logs"
+        self.shown = self.store
+        """Where dependencies are mounted from now, see `view`."""
         self._lock = -1
 
     def __enter__(self) -> Self:
@@ -94,8 +96,10 @@ class DataDir:
         view = self.root / "view"
         mounts.sweep(view)  # of a killed node
         try:
-            yield mounts.read_only_view(self.store, view)
+            self.shown = mounts.read_only_view(self.store, view)
+            yield self.shown
         finally:
+            self.shown = self.store
             mounts.sweep(view)
 
     def node_id(self) -> str:

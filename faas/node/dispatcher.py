@@ -36,6 +36,11 @@ class Dispatcher:
         self._loop = asyncio.get_running_loop()
         self.pools = starts.pools
         self.closing = False
+        """No more calls are taken."""
+        self.leaving = False
+        """It is, or soon will be, so: nothing new should be sent here."""
+        self.why = "this node is stopping"
+        """Told to those who are refused."""
 
     # -- calls ---------------------------------------------------------------------------------------------
 
@@ -56,7 +61,7 @@ class Dispatcher:
 
     async def _run(self, pool: Pool, call: Call, admitted: float) -> Reply:
         future: asyncio.Future[Reply] = self._loop.create_future()
-        instance = (pool.take() or pool.take_ahead()) if not self.closing else None
+        instance = (pool.take() or pool.take_ahead()) if not self.closing or call.kind == "call" else None
         if instance is not None:
             waiter = None
             attempt = self._begin(pool, instance, call, future, admitted, pool.version.settings.timeout_s)
@@ -117,11 +122,13 @@ class Dispatcher:
             attempt.instance.overdue(attempt)
 
     def _enqueue(self, pool: Pool, call: Call, future: asyncio.Future[Reply], admitted: float) -> Waiter:
-        if self.closing:
-            raise Unavailable("this node is stopping", hint="Repeat the call: another node takes it.", retry_after_s=1)
+        # What runs here may still call others, as long as these can be started.
+        if self.closing and (call.kind != "call" or self._starts.closing):
+            raise Unavailable(self.why, hint="Repeat the call: another node takes it.", retry_after_s=1)
         self._starts.check(pool)
         settings = pool.version.settings
         waiter = pool.wait(call, future, admitted, settings.timeout_s)
+        self._starts.watch(pool)
         limit_s = settings.start_timeout_s if waiter.cold else settings.timeout_s
         waiter.timer = self._loop.call_at(admitted + limit_s, self._waited, pool, waiter)
         return waiter
@@ -189,6 +196,8 @@ class Dispatcher:
 
         Raises the error of its start: StartFailed, InstanceDied, NoRoom, Unavailable, NotFound.
         """
+        if self.closing:
+            raise Unavailable(self.why, hint="Ask another node: faas nodes ls.")
         pool = self.pool(function, version)
         ready = next((one for one in pool.instances.values() if one.is_ready), None)
         return ready or await self._starts.start(pool)
@@ -221,6 +230,7 @@ class Dispatcher:
 
     async def drain(self, limit_s: float) -> None:
         """Take no more calls, let those in flight end within `limit_s`, then end every instance."""
+        self.why = "this node is stopping"
         self.closing = self._starts.closing = True
         stopping = Unavailable(
             "this node is stopping", hint="Repeat the call: another node takes it.", retry_after_s=1.0

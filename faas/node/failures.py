@@ -1,10 +1,12 @@
-"""What an instance says of a failure, as errors of our tree. Every field is its word: bounded and typed here."""
+"""Failures on the wire: what an instance says, bounded and typed here, and whole errors between our own processes."""
 
 from __future__ import annotations
 
 import signal
+from functools import cache
 from typing import Any
 
+from faas.drivers.api import Exit
 from faas.errors import (
     BadReply,
     BadRequest,
@@ -13,8 +15,10 @@ from faas.errors import (
     FunctionError,
     HandlerRaised,
     InstanceDied,
+    PlatformError,
     ProtocolError,
     StartFailed,
+    Unavailable,
     all_errors,
 )
 
@@ -59,6 +63,36 @@ def _after_s(detail: dict[str, Any]) -> float | None:
     return after_ms / 1000
 
 
+def whole(error: FaasError) -> dict[str, Any]:
+    """The map of an ERROR between processes of ours: `from_whole` makes the same error of it."""
+    return {
+        "code": error.code,
+        "fault": error.fault,
+        "message": error.message,
+        "hint": error.hint,
+        "retry_after_s": error.retry_after_s,
+        "extra": error.extra,
+    }
+
+
+def from_whole(detail: object) -> FaasError:
+    """Inverse of `whole`. Never for what an instance says: it may not speak as the platform."""
+    if not isinstance(detail, dict) or "code" not in detail:
+        return error_from(detail)
+    cls = _by_code().get(detail["code"]) or _BY_FAULT.get(detail["fault"], PlatformError)
+    return cls(
+        detail["message"], hint=detail["hint"], retry_after_s=detail["retry_after_s"], extra=dict(detail["extra"])
+    )
+
+
+@cache
+def _by_code() -> dict[str, type[FaasError]]:
+    return {cls.code: cls for cls in all_errors()}
+
+
+_BY_FAULT: dict[str, type[FaasError]] = {cls.fault: cls for cls in (CallerError, FunctionError, PlatformError)}
+
+
 def died(cause: object) -> InstanceDied:
     """InstanceDied from EXITED: out of memory, signal or exit code, in words."""
     cause = cause if isinstance(cause, dict) else {}
@@ -73,6 +107,16 @@ def died(cause: object) -> InstanceDied:
         )
     said = "" if detail == f"exited with code {code}" else f" {detail}"
     return InstanceDied(f"the process exited with code {code}{said}".strip(), extra=extra)
+
+
+def ended(exit: Exit) -> FaasError:
+    """Why an instance is gone without a word of its supervisor, by the driver's account."""
+    if not exit.lost:
+        return died({"code": exit.code, "signal": exit.signal, "oom": exit.oom, "detail": exit.detail})
+    return Unavailable(
+        f"the instance was lost while the call ran: {exit.detail[:500] or 'nobody knows why'}",
+        hint="The call had begun: repeat it only if running twice does no harm.",
+    )
 
 
 def _signal_name(number: int) -> str:

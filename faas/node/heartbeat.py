@@ -21,11 +21,19 @@ BEAT_S = 2.0
 class Heartbeat:
     """An async context manager around its own task. Leaving in good order takes the node off the list."""
 
-    def __init__(self, nodes: Nodes, info: Callable[[], NodeInfo], clean: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        nodes: Nodes,
+        info: Callable[[], NodeInfo],
+        clean: Callable[[], Awaitable[None]],
+        census: Callable[[int], None] = lambda _serving: None,
+    ) -> None:
         """
         Args:
             clean: removes what dead nodes left on this node's engine; called now and then.
+            census: told now and then how many nodes take calls.
         """
+        self._census = census
         self._nodes = nodes
         self._info = info
         self._clean = clean
@@ -58,6 +66,7 @@ class Heartbeat:
     async def _beat(self) -> None:
         try:
             await self._nodes.beat(self._info())
+            self._census(sum(not node.draining for node in await self._nodes.alive()))
         except FaasError as error:
             if not self._silent:
                 log.warning(

@@ -24,6 +24,7 @@ from faas.node.attempt import Attempt
 from faas.node.call import Call, Reply
 from faas.node.connection import close_listener
 from faas.node.failures import error_from
+from faas.node.health import Pulse
 from faas.node.lifecycle import MOVES, Hooks, Owner, State
 from faas.node.link import Link
 from faas.wire import limits
@@ -70,7 +71,9 @@ class Instance:
         self._in_order = False
         self._last_end = 0.0
         self._story: list[str] = []
-        self._pinged_at: float | None = None
+        self.pulse = Pulse()
+        self.hung = False
+        """Its child does not answer: it takes no more calls, and another is started in its place."""
 
     # -- state ---------------------------------------------------------------------------------------------
 
@@ -126,7 +129,7 @@ class Instance:
         if kind == m.LOG:
             self._on_log(message)
         elif kind == m.PONG:
-            self._pinged_at = None
+            self.pulse.control = None
         else:
             raise ProtocolError(f"{m.NAMES[kind]} on the control connection")
 
@@ -155,7 +158,9 @@ class Instance:
         elif kind == m.DRAINED:
             if self._drained is not None and not self._drained.done():
                 self._drained.set_result(None)
-        elif kind != m.PONG:
+        elif kind == m.PONG:
+            self.pulse.data = None
+        else:
             raise ProtocolError(f"{m.NAMES[kind]} on the data connection")
 
     def _on_log(self, message: m.Message) -> None:
@@ -301,14 +306,12 @@ class Instance:
 
     # -- health and end ------------------------------------------------------------------------------------
 
-    def ping(self, now: float, limit_s: float) -> bool:
-        """Send PING to the supervisor. False when the last one is unanswered for `limit_s`."""
-        if self._pinged_at is not None:
-            return now - self._pinged_at < limit_s
-        if self.state is not State.DEAD:
-            self._pinged_at = now
-            self.link.send_control(m.ping(int(now * 1000)))
-        return True
+    def give_up(self, error: FaasError) -> None:
+        """Its child does not answer: end it, or with calls in flight let these have their deadlines first."""
+        if not self.calls:
+            self.die(error)
+            return
+        self.hung = self.retiring = True
 
     async def drain(self, grace_s: float) -> None:
         """Let it finish and run its stop hooks, at most `grace_s`. It is still to be destroyed."""
@@ -352,6 +355,7 @@ class Instance:
             self._reload_timer = None
 
     def _fail_all(self, error: FaasError) -> None:
+        self.hooks.child_gone(self)
         attempts = list(self.calls.values())
         for attempt in attempts[:1] if self._in_order else attempts:
             attempt.fail(error)

@@ -54,11 +54,11 @@ class Launcher:
         fetch: FetchBundle,
         secrets_of: SecretsOf,
         hooks: Hooks,
-        view: Path | None = None,
+        view: Callable[[], Path] | None = None,
     ) -> None:
         """
         Args:
-            view: the store of `bundles`, read-only, to mount dependencies from. None: the store itself.
+            view: where the store of `bundles` is to be mounted from now, read-only. None: the store itself.
         """
         self._node_id = node_id
         self._root = root
@@ -67,7 +67,7 @@ class Launcher:
         self._fetch = fetch
         self._secrets_of = secrets_of
         self._hooks = hooks
-        self._view = view or bundles.root
+        self._view = view or (lambda: bundles.root)
 
     async def launch(self, *, runtime: str, network: str, version: Version | None = None) -> Instance:
         """A stem cell; with `version`, one with that version's limits and dependencies from the start.
@@ -88,6 +88,8 @@ class Launcher:
             inside = await self._driver.start(spec)
             instance.inside_dir = inside.dir
             await instance.wait_up(CONNECT_S)
+        except OSError as cause:
+            raise await self._abandon(instance, _no_disk(directory, cause)) from cause
         except BaseException as error:
             await self._abandon(instance, error)
             raise
@@ -109,9 +111,11 @@ class Launcher:
                 instance.spec = msgspec.structs.replace(spec, memory=settings.memory, cpu=settings.cpu)
             await self._materialise(version, spec.dir / "code")
             if version.deps and spec.deps is None:
-                mounts.bind(self._view / version.deps, spec.dir / "deps")
+                mounts.bind(self._view() / version.deps, spec.dir / "deps")
             id = VersionId(function.app, function.name, version.number)
             return await instance.load(id, self._init_spec(instance, function, version), settings.start_timeout_s)
+        except OSError as cause:
+            raise await self._abandon(instance, _no_disk(instance.spec.dir, cause)) from cause
         except BaseException as error:
             await self._abandon(instance, error)
             raise
@@ -133,10 +137,11 @@ class Launcher:
         standard = (settings.memory, settings.cpu) == (STANDARD.memory, STANDARD.cpu)
         return (not version.deps or can.mounts) and (standard or can.resize)
 
-    async def _abandon(self, instance: Instance, error: BaseException) -> None:
+    async def _abandon(self, instance: Instance, error: BaseException) -> FaasError:
         reason = error if isinstance(error, FaasError) else Unavailable("the start was given up")
         instance.die(reason)
         await asyncio.shield(self.destroy(instance))
+        return reason
 
     def _deps_of(self, version: Version) -> Path | None:
         return self._bundles.path(version.deps) if version.deps else None
@@ -175,6 +180,13 @@ class Launcher:
 def _with_limits(spec: InstanceSpec, version: Version, deps: Path | None) -> InstanceSpec:
     settings = version.settings
     return msgspec.structs.replace(spec, memory=settings.memory, cpu=settings.cpu, deps=deps)
+
+
+def _no_disk(directory: Path, cause: OSError) -> Unavailable:
+    return Unavailable(
+        f"an instance cannot be set up in {directory}: {cause.strerror or cause}",
+        hint="Check free space and permissions of the data directory.",
+    )
 
 
 def _make_directory(directory: Path) -> None:

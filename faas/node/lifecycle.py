@@ -63,3 +63,6 @@ class Hooks(Protocol):
 
     def outgoing(self, instance: Instance, message: m.Message) -> None:
         """A frame of a call that the instance opened (odd stream)."""
+
+    def child_gone(self, instance: Instance) -> None:
+        """The child is gone, and with it whoever waits for the calls it opened."""

@@ -17,7 +17,7 @@ from faas.model import Function, LogLine, NodeInfo, Version, VersionId
 from faas.names import FunctionName
 from faas.node.capacity import Capacity
 from faas.node.dispatcher import Dispatcher
-from faas.node.failures import died
+from faas.node.failures import ended
 from faas.node.instance import Instance
 from faas.node.outgoing import Outgoing
 from faas.node.starts import Starts
@@ -57,6 +57,11 @@ class InstanceHooks:
         assert self.calls is not None
         self.calls.on_frame(instance, message)
 
+    def child_gone(self, instance: Instance) -> None:
+        """Nobody waits any more for the calls its child has opened."""
+        if self.calls is not None:
+            self.calls.forget(instance)
+
     def lost(self, instance: Instance, reason: str) -> None:
         """Its supervisor is gone: ask the driver why, then let those who wait know."""
         task = asyncio.create_task(self._explain(instance, reason), name=f"cause {instance.id}")
@@ -67,8 +72,8 @@ class InstanceHooks:
         try:
             exit = await asyncio.wait_for(self._driver.wait(instance.id), CAUSE_S)
         except Exception:
-            exit = Exit(detail=reason)
-        instance.die(died({"code": exit.code, "signal": exit.signal, "oom": exit.oom, "detail": exit.detail}))
+            exit = Exit(detail=f"{reason}, and the {self._driver.name} driver cannot say why", lost=True)
+        instance.die(ended(exit))
 
 
 class Node:
@@ -146,5 +151,5 @@ class Node:
             memory=self._capacity.total,
             memory_used=self._capacity.used,
             instances=len(self.dispatcher.instances()),
-            draining=self.dispatcher.closing,
+            draining=self.dispatcher.leaving or self.dispatcher.closing,
         )

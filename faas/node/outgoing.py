@@ -6,23 +6,22 @@ gets too long is a loop. What one instance may have open and in memory is bounde
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-import structlog
-
-from faas.errors import CallLoop, FaasError, ProtocolError, TooLarge
+from faas.errors import CallLoop, FaasError, ProtocolError
+from faas.node.answering import Answering, Held
+from faas.node.attempt import check_headers
 from faas.node.call import Call, Reply
 from faas.node.instance import Instance
 from faas.wire import messages as m
-from faas.wire.limits import CHUNK_MAX, INLINE_MAX, WINDOW
-
-log = structlog.get_logger(__name__)
 
 OPEN_MAX = 256
 """Calls one instance may have open."""
 BODY_MAX = 16 * 1024 * 1024
+HELD_MAX = 256 * 1024 * 1024
+"""Bytes of large bodies of such calls in the node's memory at once."""
+DAY_S = 86400.0
 DEPTH_MAX = 16
 """Functions in a chain of calls."""
 
@@ -33,181 +32,93 @@ class Invoke(Protocol):
     def __call__(self, target: str, call: Call, *, timeout_s: float) -> Awaitable[Reply]: ...
 
 
-class _Open:
-    __slots__ = ("body", "head", "size", "task", "wake", "window")
-
-    def __init__(self, head: list[Any]) -> None:
-        self.head = head
-        self.body: list[bytes] = []
-        self.size = 0
-        self.window = WINDOW
-        self.wake: asyncio.Event = asyncio.Event()
-        self.task: asyncio.Task[None] | None = None
-
-
 class Outgoing:
     """Streams opened by instances of this node."""
 
     def __init__(self, invoke: Invoke, new_call_id: Callable[[], str]) -> None:
         self._invoke = invoke
         self._new_call_id = new_call_id
-        self._open: dict[tuple[str, int], _Open] = {}
-        self._count: dict[str, int] = {}
+        self._held = Held(HELD_MAX)
+        self._callers: dict[str, Answering] = {}
 
     def on_frame(self, instance: Instance, message: m.Message) -> None:
         """Take a frame of an odd stream. Raises ProtocolError for one that does not belong."""
-        kind, stream = message[0], message[1]
-        if not isinstance(stream, int):
-            raise ProtocolError(f"{m.NAMES[kind]} whose stream is not a number")
-        key = (instance.id, stream)
-        if kind == m.INVOKE:
-            self._begin(instance, key, message)
-            return
-        one = self._open.get(key)
-        if one is None:
-            if kind in (m.CREDIT, m.CANCEL):
-                return  # crossed the end of its stream
-            raise ProtocolError(f"{m.NAMES[kind]} for a call that is not open")
-        if kind == m.CHUNK:
-            self._chunk(instance, stream, one, message[2])
-        elif kind == m.END:
-            self._run(instance, key, one)
-        elif kind == m.CREDIT:
-            if not isinstance(message[2], int) or message[2] < 0:
-                raise ProtocolError("CREDIT that is not a number of bytes")
-            one.window = min(WINDOW, one.window + message[2])
-            one.wake.set()
-        elif kind == m.CANCEL:
-            self._cancel(key)
-        else:
-            raise ProtocolError(f"{m.NAMES[kind]} from the side that made the call")
+        caller = self._callers.get(instance.id)
+        if caller is None:
+            peer = _Caller(instance, self._invoke, self._new_call_id)
+            caller = self._callers[instance.id] = Answering(peer, self._held)
+        caller.on_frame(message)
 
     def forget(self, instance: Instance) -> None:
-        """The instance's child is gone: its calls have nobody to answer to."""
-        for key in [key for key in self._open if key[0] == instance.id]:
-            self._cancel(key)
+        """The instance's child is gone: its calls have nobody to answer to, and the next child counts from 1 again."""
+        caller = self._callers.pop(instance.id, None)
+        if caller is not None:
+            caller.forget()
 
-    def _begin(self, instance: Instance, key: tuple[str, int], message: m.Message) -> None:
-        if key in self._open or self._count.get(instance.id, 0) >= OPEN_MAX:
-            raise ProtocolError("a stream opened twice, or too many open calls")
-        _kind, _stream, head, body, last = message[:5]
-        if not isinstance(head, list) or len(head) < 8 or not isinstance(body, bytes):
-            raise ProtocolError("INVOKE with a head or body of the wrong type")
-        one = self._open[key] = _Open(head)
-        self._count[instance.id] = self._count.get(instance.id, 0) + 1
-        if body:
-            one.body.append(body)
-        if last:
-            self._run(instance, key, one)
 
-    def _chunk(self, instance: Instance, stream: int, one: _Open, data: object) -> None:
-        if one.task is not None or not isinstance(data, bytes) or len(data) > CHUNK_MAX:
-            raise ProtocolError("CHUNK after END, or not bytes, or too large")
-        one.size += len(data)
-        if one.size > BODY_MAX + WINDOW:
-            raise ProtocolError("CHUNK beyond the body limit")
-        one.body.append(data)
-        instance.link.send(m.credit(stream, len(data)))
+class _Caller:
+    """An instance as a `Peer`. Everything it says is hostile until checked."""
 
-    def _run(self, instance: Instance, key: tuple[str, int], one: _Open) -> None:
-        if one.task is not None:
-            raise ProtocolError("END twice")
-        one.task = asyncio.create_task(self._answer(instance, key, one), name=f"call by {instance.id}")
+    open_max = OPEN_MAX
+    body_max = BODY_MAX
 
-    def _cancel(self, key: tuple[str, int]) -> None:
-        one = self._open.get(key)
-        if one is None:
-            return
-        if one.task is not None:
-            one.task.cancel()
-        else:
-            self._close(key)
+    def __init__(self, instance: Instance, invoke: Invoke, new_call_id: Callable[[], str]) -> None:
+        self.name = instance.id
+        self.send = instance.link.send
+        self._instance = instance
+        self._invoke = invoke
+        self._new_call_id = new_call_id
 
-    def _close(self, key: tuple[str, int]) -> None:
-        if self._open.pop(key, None) is not None:
-            left = self._count[key[0]] - 1
-            if left:
-                self._count[key[0]] = left
-            else:
-                del self._count[key[0]]
+    def check(self, head: list[Any]) -> None:
+        call, kind, method, target, query, headers, timeout_ms = head[:7]
+        if not all(isinstance(text, str) for text in (call, kind, method, target, query)):
+            raise ProtocolError("INVOKE with a head whose texts are none")
+        if not isinstance(timeout_ms, int | float):
+            raise ProtocolError("INVOKE without a timeout")
+        check_headers(headers)
 
-    async def _answer(self, instance: Instance, key: tuple[str, int], one: _Open) -> None:
-        stream = key[1]
-        try:
-            target, call, timeout_s = self._call_of(instance, one)
-            reply = await self._invoke(target, call, timeout_s=timeout_s)
-            await self._reply(instance, stream, one, reply)
-        except FaasError as error:
-            instance.link.send(m.error(stream, _detail(error)))
-        except asyncio.CancelledError:
-            instance.link.send(m.error(stream, {"kind": "cancelled", "type": "Cancelled", "message": "call cancelled"}))
-        except Exception as error:
-            log.exception("a call between functions failed; this is a defect", instance=instance.id)
-            instance.link.send(m.error(stream, {"kind": "raised", "type": type(error).__name__, "message": "platform"}))
-        finally:
-            self._close(key)
-
-    def _call_of(self, instance: Instance, one: _Open) -> tuple[str, Call, float]:
-        _id, _kind, method, target, query, headers, timeout_ms, extra = one.head[:8]
+    def run(self, head: list[Any], body: bytes) -> Awaitable[Reply]:
+        id, _kind, method, target, query, headers, timeout_ms, extra = head[:8]
         extra = extra if isinstance(extra, dict) else {}
-        if one.size > BODY_MAX:
-            raise TooLarge(f"the call's body has {one.size} bytes; the limit is {BODY_MAX}")
-        above = extra.get("chain")
+        call = Call(
+            self._new_call_id(),
+            kind="call",
+            method=method,
+            query=query,
+            headers=[(name, value) for name, value in headers],
+            body=body,
+            extra={
+                "chain": self._chain(extra.get("chain")),
+                "parent": id[:64],
+                **({"trace": extra["trace"]} if isinstance(extra.get("trace"), str) else {}),
+            },
+        )
+        return self._invoke(target, call, timeout_s=min(DAY_S, max(0.001, timeout_ms / 1000)))
+
+    def _chain(self, above: object) -> list[str]:
         # The instance can shorten the chain it tells; its own deadline then ends the loop.
-        chain = [*(above if isinstance(above, list) else []), str(instance.version_id)]
+        told = [str(one)[:200] for one in above[:DEPTH_MAX]] if isinstance(above, list) else []
+        chain = [*told, str(self._instance.version_id)]
         if len(chain) > DEPTH_MAX:
             raise CallLoop(
                 f"functions call each other {len(chain)} deep, the limit is {DEPTH_MAX}: {' -> '.join(chain[-4:])}",
                 hint="Look for a function that calls itself, directly or through others.",
             )
-        call = Call(
-            self._new_call_id(),
-            kind="call",
-            method=str(method),
-            query=str(query),
-            headers=[(bytes(name), bytes(value)) for name, value in headers],
-            body=b"".join(one.body),
-            extra={
-                "chain": chain,
-                "parent": str(_id)[:64],
-                **({"trace": extra["trace"]} if isinstance(extra.get("trace"), str) else {}),
-            },
-        )
-        one.body = []
-        return str(target), call, max(0.001, float(timeout_ms) / 1000)
+        return chain
 
-    async def _reply(self, instance: Instance, stream: int, one: _Open, reply: Reply) -> None:
-        info = {"run_us": int(reply.run_ms * 1000)}
-        if reply.stream is None and len(reply.body) <= INLINE_MAX:
-            instance.link.send(m.reply(stream, reply.status, reply.headers, reply.body, info))
-            return
-        instance.link.send(m.head(stream, reply.status, reply.headers))
-        if reply.stream is None:
-            await self._chunks(instance, stream, one, reply.body)
-        else:
-            async for data in reply.stream:
-                await self._chunks(instance, stream, one, data)
-        instance.link.send(m.end(stream, info))
+    def head(self, stream: int, reply: Reply) -> m.Message:
+        return m.head(stream, reply.status, reply.headers)
 
-    async def _chunks(self, instance: Instance, stream: int, one: _Open, data: bytes) -> None:
-        at = 0
-        while at < len(data):
-            while one.window <= 0:
-                one.wake.clear()
-                await one.wake.wait()
-            size = min(CHUNK_MAX, one.window, len(data) - at)
-            instance.link.send(m.chunk(stream, data[at : at + size]))
-            one.window -= size
-            at += size
+    def info(self, reply: Reply) -> dict[str, Any]:
+        return {"run_us": int(reply.run_ms * 1000)}
 
-
-def _detail(error: FaasError) -> dict[str, Any]:
-    kind = "caller" if error.fault == "caller" else "raised"
-    return {
-        "kind": kind,
-        "type": str(error.extra.get("type_name") or type(error).__name__),
-        "message": error.message,
-        "hint": error.hint,
-        "status": error.status,
-        "traceback": str(error.extra.get("traceback", "")),
-    }
+    def detail(self, error: FaasError) -> dict[str, Any]:
+        kind = "caller" if error.fault == "caller" else "raised"
+        return {
+            "kind": kind,
+            "type": str(error.extra.get("type_name") or type(error).__name__),
+            "message": error.message,
+            "hint": error.hint,
+            "status": error.status,
+            "traceback": str(error.extra.get("traceback", "")),
+        }

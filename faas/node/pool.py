@@ -13,7 +13,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from faas.errors import FaasError, TooManyRequests
+from faas.errors import FaasError, InstanceDied, TooManyRequests
 from faas.model import Function, Version, VersionId
 from faas.node.attempt import Attempt
 from faas.node.call import Call, Reply
@@ -204,6 +204,14 @@ class Pool:
         if backoff.is_loop(self.failures):
             instance.die(error)
 
+    def hung(self, instance: Instance) -> None:
+        """Its child has not answered for too long: end it when its calls have had their time, and replace it now."""
+        self.failed(InstanceDied("it did not answer the node's pings, as if its process or event loop hung"))
+        assert self.last_error is not None
+        instance.give_up(self.last_error)
+        self._forget_slot(instance)
+        self._on_need(self)
+
     def dead(self, instance: Instance, error: FaasError) -> None:
         """Part of `Owner`."""
         self._forget_slot(instance)
@@ -213,9 +221,12 @@ class Pool:
 
     def failed(self, error: FaasError) -> None:
         """A start or an instance failed: count it, and say when the next start may be tried."""
+        if self.last_error is not None and self.last_error.fault != error.fault:
+            self.failures = 0  # an engine that was away says nothing about the function
         self.failures += 1
         self.last_error = error
-        self.retry_at = self._clock() + backoff.delay_s(self.failures)
+        cap_s = backoff.CAP_S if error.fault == "function" else backoff.PLATFORM_CAP_S
+        self.retry_at = self._clock() + backoff.delay_s(self.failures, cap_s)
 
     def _forget_slot(self, instance: Instance) -> None:
         if instance in self._free:
@@ -241,13 +252,14 @@ class Pool:
     def wants(self) -> starting.Start:
         """How many instances to start now, and why."""
         reloading = sum(1 for one in self.instances.values() if one.is_loading)
+        hung = sum(1 for one in self.instances.values() if one.hung)
         return starting.decide(
             starting.Counts(
                 waiting=self.waiting,
-                ready=len(self.instances) - reloading,
+                ready=max(0, len(self.instances) - reloading - hung),
                 starting=self.starting + reloading,
                 slots=self.slots,
-                min=0 if self.retired_at is not None else self.min,
+                min=0 if self.retired_at is not None else max(self.min, min(hung, 1)),
                 max=self.max,
                 service_s=self._service_now(),
                 head_s=self._clock() - self.waiters[0].admitted if self.waiters else 0.0,

@@ -9,7 +9,9 @@ import structlog
 
 from faas.drivers.api import Driver
 from faas.errors import FaasError, InstanceDied
+from faas.node import health
 from faas.node.dispatcher import RETIRED_S, Dispatcher
+from faas.node.instance import Instance
 from faas.node.lifecycle import State
 from faas.node.starts import Starts
 from faas.policy import eviction
@@ -17,9 +19,6 @@ from faas.policy import eviction
 log = structlog.get_logger(__name__)
 
 TICK_S = 1.0
-PING_EVERY = 5
-"""Ticks between pings of the supervisors."""
-PING_LIMIT_S = 10.0
 STRAYS_EVERY = 30
 """Ticks between looks for instances that nobody tracks."""
 STRAY_GRACE_S = 60.0
@@ -53,8 +52,7 @@ class Reaper:
             ticks += 1
             try:
                 self.expire()
-                if ticks % PING_EVERY == 0:
-                    self.ping()
+                self.beat(ticks)
                 if ticks % STRAYS_EVERY == 0:
                     await self.strays()
             except FaasError as error:
@@ -76,13 +74,22 @@ class Reaper:
             if retired and unused and pool.retry_at <= now and now - (pool.retired_at or now) > RETIRED_S:
                 del self._dispatcher.pools[id]
 
-    def ping(self) -> None:
-        """Ask every supervisor for a sign of life; those silent for too long are ended."""
-        now = self._loop.time()
-        for instance in [*self._dispatcher.instances(), *self._starts.stems.cells()]:
-            if instance.state is not State.DEAD and not instance.ping(now, PING_LIMIT_S):
-                log.warning("an instance does not answer and is replaced", instance=instance.id)
-                instance.die(InstanceDied(f"the instance did not answer for {PING_LIMIT_S:g} s"))
+    def beat(self, beats: int) -> None:
+        """Ask instances for signs of life; those silent for too long are ended and replaced."""
+        for cell in self._starts.stems.cells():
+            self._supervisor(cell, beats)
+        for pool in list(self._dispatcher.pools.values()):
+            for instance in list(pool.instances.values()):
+                if self._supervisor(instance, beats) and not health.child_answers(instance, beats):
+                    log.warning("an instance hangs and is replaced", instance=instance.id, version=pool.label)
+                    pool.hung(instance)
+
+    def _supervisor(self, instance: Instance, beats: int) -> bool:
+        if instance.state is State.DEAD or health.supervisor_answers(instance, beats):
+            return True
+        log.warning("an instance does not answer and is replaced", instance=instance.id)
+        instance.die(InstanceDied(f"the instance did not answer for {health.LIMIT_BEATS * TICK_S:g} s"))
+        return False
 
     async def strays(self) -> None:
         """Destroy instances with our label that we do not know: left by a start that was cut off."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
@@ -24,8 +24,10 @@ from faas.node.capacity import Capacity
 from faas.node.instance import Instance
 from faas.node.launcher import Launcher
 from faas.node.pool import Pool
+from faas.node.shares import Shares
 from faas.node.stems import Kind, Stems
 from faas.policy import backoff, eviction, starting
+from faas.policy.quota import Quota
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +45,15 @@ DRAIN_S = 5.0
 class Starts:
     """Holds the only references to start and stop tasks, and looks at each one's end."""
 
-    def __init__(self, launcher: Launcher, capacity: Capacity, *, stems: int) -> None:
+    def __init__(
+        self,
+        launcher: Launcher,
+        capacity: Capacity,
+        *,
+        stems: int,
+        quota_of: Callable[[str], Quota] = lambda _app: Quota(),
+    ) -> None:
+        self.shares = Shares(lambda: self.pools.values(), self._evict, quota_of)
         self.pools: dict[VersionId, Pool] = {}
         self._launcher = launcher
         self._capacity = capacity
@@ -100,6 +110,10 @@ class Starts:
         for _ in range(wanted.number):
             pool.starting += 1
             self._spawn(self._start_needed(pool), f"start {pool.label}")
+
+    def watch(self, pool: Pool) -> None:
+        """Somebody waits in what may be a quick queue: see in a moment whether he stands behind a long call."""
+        self._look_again(pool, starting.TARGET_WAIT_S)
 
     def _look_again(self, pool: Pool, after_s: float) -> None:
         if pool.id not in self._delayed:
@@ -169,6 +183,10 @@ class Starts:
         return instance
 
     async def _start(self, pool: Pool, *, still_needed: bool) -> Instance | None:
+        with self.shares.claim(pool):
+            return await self._start_claimed(pool, still_needed=still_needed)
+
+    async def _start_claimed(self, pool: Pool, *, still_needed: bool) -> Instance | None:
         settings = pool.version.settings
         kind = Kind(settings.runtime, settings.network)
         self._starting += 1

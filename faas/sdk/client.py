@@ -14,15 +14,14 @@ from urllib.parse import quote, urlencode
 
 from faas.errors import FaasError, Unavailable
 from faas.model import LogLine, Push, PushEvent
-from faas.sdk.http import VERSION_HINT, Http
+from faas.sdk.background import BackgroundHttp
+from faas.sdk.http import VERSION_HINT, View
 
 PUSH_IDLE_S = 3700.0
 """Longest silence in a push: an instance may take `start_timeout`, at most an hour, to start."""
 FOLLOW_IDLE_S = 60.0
 """Longest silence in followed logs; the node sends an empty line every 15 seconds."""
 UPLOAD_S = 600.0
-
-View = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +38,12 @@ class Reply:
         return next((value for key, value in self.headers if key.lower() == name.lower()), "")
 
 
-class Client(Http):
+class Client(BackgroundHttp):
     """Every method raises FaasError: what the node said, or Unavailable when it cannot be reached."""
 
     async def status(self) -> View:
         """The node: `node`, `redis`, `functions`, `instances`, `version`."""
-        return await self._view("GET", "/v1/status")
+        return await self.view("GET", "/v1/status")
 
     async def nodes(self) -> list[View]:
         """Every node of the cluster."""
@@ -60,7 +59,7 @@ class Client(Http):
 
     async def function(self, name: str) -> View:
         """One function with settings, scale and pools."""
-        return await self._view("GET", _function(name))
+        return await self.view("GET", _function(name))
 
     async def remove(self, name: str) -> None:
         """Delete a function with all its versions and aliases."""
@@ -80,7 +79,7 @@ class Client(Http):
 
     async def rollback(self, name: str, to: int | None = None) -> View:
         """Move `live` back to version `to`, or to the one before; answers `from` and `to`."""
-        return await self._view("POST", _function(name, "rollback"), {"to": to})
+        return await self.view("POST", _function(name, "rollback"), {"to": to})
 
     async def set_alias(self, name: str, alias: str, weights: Mapping[int, int]) -> Any:
         """Point an alias at versions by percent."""
@@ -93,19 +92,56 @@ class Client(Http):
 
     async def diff(self, name: str, old: int = 0, new: int = 0) -> View:
         """Compare two versions; 0: the one that was live before, and the live one."""
-        return await self._view("GET", _function(name, "diff") + _query(**{"from": old, "to": new}))
+        return await self.view("GET", _function(name, "diff") + _query(**{"from": old, "to": new}))
+
+    async def lock(self, name: str, version: int = 0) -> View:
+        """The packages of a version with their hashes; 0: the live one."""
+        return await self.view("GET", _function(name, "lock") + _query(version=version))
 
     async def pause(self, name: str, reason: str = "") -> View:
         """Refuse calls to a function; the reason is told to callers."""
-        return await self._view("POST", _function(name, "pause"), {"reason": reason})
+        return await self.view("POST", _function(name, "pause"), {"reason": reason})
 
     async def resume(self, name: str) -> View:
         """Let a function take calls again."""
-        return await self._view("POST", _function(name, "resume"))
+        return await self.view("POST", _function(name, "resume"))
 
     async def rollback_all(self) -> View:
         """Put live again what was live before, everywhere; answers `moved` and `stayed`."""
-        return await self._view("POST", "/v1/rollback")
+        return await self.view("POST", "/v1/rollback")
+
+    async def rollout(self, name: str) -> View | None:
+        """The present or last rollout of a function."""
+        found = (await self.view("GET", _function(name, "rollout"))).get("rollout")
+        return found if isinstance(found, dict) else None
+
+    async def start_rollout(self, name: str, terms: Mapping[str, Any]) -> View:
+        """Begin a rollout; `terms` as in the API's RolloutBody, what is left out has its default."""
+        return await self.view("POST", _function(name, "rollout"), terms)
+
+    async def change_rollout(self, name: str, verb: str) -> View:
+        """`pause`, `resume` or `abort` a rollout."""
+        return await self.view("POST", _function(name, "rollout", verb))
+
+    async def quota(self, app: str) -> View:
+        """Limits of an app; None: no limit."""
+        return await self.view("GET", _app(app, "quota"))
+
+    async def set_quota(self, app: str, limits: Mapping[str, int | float | None]) -> View:
+        """Replace the limits of an app: `instances`, `memory` in bytes, `queue`, `rps`."""
+        return await self.view("PUT", _app(app, "quota"), limits)
+
+    async def reset_quota(self, app: str) -> View:
+        """Clear the limits of an app."""
+        return await self.view("DELETE", _app(app, "quota"))
+
+    async def drain_node(self, node: str, grace_s: float) -> View:
+        """Take a node, by name or id, out of service; it takes calls for `grace_s` seconds more."""
+        return await self.view("POST", f"/v1/nodes/{quote(node, safe='')}/drain", {"grace_s": grace_s})
+
+    async def undrain_node(self, node: str) -> View:
+        """Put a node back into service."""
+        return await self.view("POST", f"/v1/nodes/{quote(node, safe='')}/undrain")
 
     async def apps(self) -> list[View]:
         """Apps with counts."""
@@ -113,29 +149,29 @@ class Client(Http):
 
     async def app(self, app: str) -> View:
         """One app (`app`) with its `functions`; so do all changes of an app answer."""
-        return await self._view("GET", _app(app))
+        return await self.view("GET", _app(app))
 
     async def scale_app(
         self, app: str, minimum: int | None = None, maximum: int | None = None, by: float | None = None
     ) -> View:
         """Scale every function by hand: bounds, of which None ones stay, or a factor."""
-        return await self._view("PUT", _app(app, "scale"), {"min": minimum, "max": maximum, "by": by})
+        return await self.view("PUT", _app(app, "scale"), {"min": minimum, "max": maximum, "by": by})
 
     async def unscale_app(self, app: str) -> View:
         """Clear the scale set by hand."""
-        return await self._view("DELETE", _app(app, "scale"))
+        return await self.view("DELETE", _app(app, "scale"))
 
     async def pause_app(self, app: str, reason: str = "") -> View:
         """Refuse calls to every function."""
-        return await self._view("POST", _app(app, "pause"), {"reason": reason})
+        return await self.view("POST", _app(app, "pause"), {"reason": reason})
 
     async def resume_app(self, app: str) -> View:
         """Let every function take calls again."""
-        return await self._view("POST", _app(app, "resume"))
+        return await self.view("POST", _app(app, "resume"))
 
     async def rollback_app(self, app: str) -> View:
         """Put live again what was live before, of every function; answers `moved` and `stayed`."""
-        return await self._view("POST", _app(app, "rollback"))
+        return await self.view("POST", _app(app, "rollback"))
 
     async def remove_app(self, app: str) -> None:
         """Delete its functions with all versions, and its secrets."""
@@ -150,11 +186,11 @@ class Client(Http):
     ) -> View:
         """Make a token; `token` in the answer is the only place where it can be read."""
         document = {"name": name, "roles": roles, "apps": apps, "expires_s": expires_s}
-        return await self._view("POST", "/v1/tokens", document)
+        return await self.view("POST", "/v1/tokens", document)
 
     async def revoke_token(self, name: str) -> View:
         """End a token, by name or id."""
-        return await self._view("DELETE", "/v1/tokens/" + quote(name, safe=""))
+        return await self.view("DELETE", "/v1/tokens/" + quote(name, safe=""))
 
     async def audit(
         self, *, function: str = "", app: str = "", limit: int = 100, follow: bool = False
@@ -189,11 +225,12 @@ class Client(Http):
             yield self.decode(line, LogLine)
 
     async def has_bundle(self, digest: str) -> bool:
-        """Whether the node's cluster has this bundle."""
+        """Whether the node's cluster has this bundle. False too when it cannot tell: storing it then says why."""
         async with self.open("HEAD", "/v1/bundles/" + quote(digest, safe="")) as response:
-            if response.status != 404:
-                await self.check(response)
-            return response.status != 404
+            if response.status == 404 or response.status >= 500:
+                return False
+            await self.check(response)
+            return True
 
     async def put_bundle(self, digest: str, data: bytes) -> None:
         """Store an archive made by `faas.archive.pack` under its digest."""
@@ -245,16 +282,9 @@ class Client(Http):
                 await self.error_of(response) if ours else None,
             )
 
-    async def _view(self, method: str, path: str, document: Any = None) -> View:
-        """An answer that must be a JSON object."""
-        view = await self.json(method, path, document)
-        if not isinstance(view, dict):
-            raise Unavailable(f"{self.url}{path} did not answer with a JSON object", hint=VERSION_HINT)
-        return view
-
     async def _list(self, path: str, key: str) -> list[View]:
         """The list under `key` of an answer."""
-        found = (await self._view("GET", path)).get(key)
+        found = (await self.view("GET", path)).get(key)
         if not isinstance(found, list):
             raise Unavailable(f'{self.url}{path} answered without "{key}"', hint=VERSION_HINT)
         return found

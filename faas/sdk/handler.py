@@ -57,6 +57,19 @@ class Retry(Exception):
         self.after = after
 
 
+class Step:
+    """Runs a step; nothing is kept, because there is one attempt."""
+
+    def __call__(self, name: str, fn: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
+        """What `fn` returns."""
+        return fn(*arguments, **named)
+
+    async def aio(self, name: str, fn: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
+        """The same for async code; `fn` may be async."""
+        value = fn(*arguments, **named)
+        return await value if hasattr(value, "__await__") else value
+
+
 class Context:
     """One call. On a node the platform makes it; here a test does.
 
@@ -93,6 +106,11 @@ class Context:
     def remaining(self) -> float:
         """Seconds until the deadline, never below 0."""
         return max(0.0, self.deadline - time.time())
+
+    @property
+    def step(self) -> Step:
+        """`context.step("charge", fn, 3)`: on a node its result survives a retry; here `fn` just runs."""
+        return Step()
 
     @contextmanager
     def active(self) -> Iterator[Context]:

@@ -25,6 +25,8 @@ LINE_BUFFER = 1024 * 1024
 ERROR_MAX = 1024 * 1024
 """Most bytes read of an error's body."""
 VERSION_HINT = "Check that client and node are of the same version: faas status."
+View = dict[str, Any]
+
 _KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 
 
@@ -161,6 +163,17 @@ class Http:
                 f"the connection to {self.url} broke: {str(error) or type(error).__name__}",
                 hint="Run the command again; if it stays, look at the node's log.",
             ) from error
+
+
+class ViewHttp(Http):
+    """Answers that must be JSON objects."""
+
+    async def view(self, method: str, path: str, document: Any = None, *, total_s: float = ANSWER_S) -> View:
+        """One request of the control API; its answer, a JSON object. Raises FaasError."""
+        view = await self.json(method, path, document, total_s=total_s)
+        if not isinstance(view, dict):
+            raise Unavailable(f"{self.url}{path} did not answer with a JSON object", hint=VERSION_HINT)
+        return view
 
 
 def check_url(url: str) -> str:

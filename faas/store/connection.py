@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from faas.errors import Unavailable
 
 CONNECT_TIMEOUT_S = 5.0
-REPLY_TIMEOUT_S = 10.0
+REPLY_TIMEOUT_S = 5.0
 CONNECTIONS = 32
 
 

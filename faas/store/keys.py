@@ -3,7 +3,7 @@
 {r} registry    functions, secrets, tokens, version histories, the change stream, the audit trail
 {b} bundles     code bundles up to 10 MiB, and when each was last asked for
 {q} queue       jobs and their order; the scripts make these names from QUEUE, see lua/q_lib.lua
-{n} nodes       heartbeats; leases (names reserved)
+{n} nodes       heartbeats; leases; what nodes saw of versions in rollout
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ SECRET = "s:"  # noqa: S105 (a prefix)
 TOKEN = "t:"  # noqa: S105 (a prefix)
 APP = "a:"
 ROLLOUT = "o:"
-KINDS = (FUNCTION, SECRET, TOKEN, APP, ROLLOUT)
+NODE = "n:"
+"""What is wanted of a node, by its id."""
+KINDS = (FUNCTION, SECRET, TOKEN, APP, ROLLOUT, NODE)
 
 
 def node(id: str) -> str:
@@ -49,6 +51,11 @@ def node(id: str) -> str:
 def lease(name: str) -> str:
     """Holder of a claim that only one node has, such as `leader`; expires."""
     return f"{PREFIX}{{n}}:lease:{name}"
+
+
+def seen(function: str) -> str:
+    """Hash: node -> what it saw of the versions of `APP/NAME` during a rollout; expires."""
+    return f"{PREFIX}{{n}}:seen:{function}"
 
 
 def history(function: str) -> str:
@@ -104,6 +111,11 @@ def running(function: str) -> str:
 def ended(state: str, function: str) -> str:
     """Sorted set: jobs of `APP/NAME` that ended in this state, by the millisecond. `dead`: its dead-letter queue."""
     return f"{QUEUE}e:{state}:{function}"
+
+
+def unfinished(app: str) -> str:
+    """Number of unfinished jobs of all functions of an app."""
+    return f"{QUEUE}app:{app}"
 
 
 def counters(function: str) -> str:

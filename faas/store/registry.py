@@ -94,6 +94,20 @@ class Registry:
         high = await self._run(changes, versions, [f.id for f in delete])
         return [msgspec.structs.replace(f, rev=(f.rev or high) + 1) for f in put]
 
+    async def restore(self, known: Snapshot) -> bool:
+        """Write `known` into a registry that lost everything; False: somebody else has written to it meanwhile.
+
+        Versions that no alias points to are not in a snapshot, and so are lost. Raises Unavailable.
+        """
+        functions = [msgspec.structs.replace(function, rev=0) for function in known.functions.values()]
+        versions = [(function.id, version) for function in functions for version in function.versions.values()]
+        records = [Change(field, record.payload, 0) for field, record in known.others.items()]
+        try:
+            await self.apply(put=functions, versions=versions, put_secrets=known.secrets, records=records)
+        except Conflict:
+            return False
+        return True
+
     async def version(self, name: FunctionName, number: int) -> Version | None:
         """A version from the history, or None. Raises Unavailable."""
         with translated():
@@ -228,10 +242,7 @@ async def _advance(redis: Redis, old: Snapshot) -> Snapshot | None:
                 pairs = reply[2]
                 changed = dict(zip(pairs[::2], pairs[1::2], strict=True))
                 return records.apply_fields(old, reply[1].decode(), changed)
-            new = await _load(redis)
-    if old.functions and not new.functions:
-        _log.error("registry: Redis came back empty; this node forgets its functions", functions=len(old.functions))
-    return new
+            return await _load(redis)
 
 
 async def _ring(redis: Redis, position: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from typing import Any
 
 import msgpack
@@ -30,13 +31,18 @@ def encode(message: Message | list[Any]) -> bytes:
 class Decoder:
     """Turns a byte stream into messages. One per connection; after an error it stays broken."""
 
-    __slots__ = ("_buffer",)
+    __slots__ = ("_buffer", "more")
 
     def __init__(self) -> None:
         self._buffer = b""
+        self.more = False
+        """The last `feed` has left something for another one, which needs no new data."""
 
-    def feed(self, data: bytes) -> list[Message]:
+    def feed(self, data: bytes, most: int = sys.maxsize) -> list[Message]:
         """Messages completed by `data`, in order.
+
+        Args:
+            most: so many at once; see `more`.
 
         Raises:
             ProtocolError: a frame is too large, is not msgpack, or is not a known message.
@@ -44,7 +50,7 @@ class Decoder:
         buffer = self._buffer + data if self._buffer else data
         messages: list[Message] = []
         at, size = 0, len(buffer)
-        while size - at >= 4:
+        while size - at >= 4 and len(messages) < most:
             (length,) = _LENGTH.unpack_from(buffer, at)
             if length > FRAME_MAX:
                 raise ProtocolError(f"frame of {length} bytes exceeds the limit of {FRAME_MAX}")
@@ -54,6 +60,7 @@ class Decoder:
             messages.append(_parse(buffer[at + 4 : stop]))
             at = stop
         self._buffer = buffer[at:] if at else buffer
+        self.more = len(messages) == most and at < size
         return messages
 
 

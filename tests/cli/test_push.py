@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from faas.archive import unpack
-from faas.model import MIB, Push
+from faas.model import MIB, Push, Requires
 from tests.cli.conftest import Faas
 from tests.cli.fakenode import TOKEN, FakeNode
 
@@ -168,3 +168,29 @@ def test_wrong_pushes(faas: Faas, node: FakeNode, hello: str, arguments: list[st
     ran = faas("push", *arguments)
     assert (ran.code, node.asked) == (2, [])
     assert words in ran.err
+
+
+def test_packages_are_sent_as_declared(faas: Faas, node: FakeNode, hello: str) -> None:
+    accept(node, True, {"phase": "resolving", "function": "hello", "ms": 1.0}, *EVENTS)
+    Path("hello.py").write_text('# /// script\n# dependencies = ["numpy>=2"]\n# ///\ndef handler(event): return 1\n')
+    ran = faas("push", hello, "--index", "https://me:${PASS}@index.test/simple", "--upgrade")
+    assert ran.code == 0, ran.err
+    assert ran.out.splitlines()[0] == "hello resolving 1.0 ms"
+    sent = msgspec.json.decode(node.asked[-1].body, type=Push)
+    assert sent.upgrade
+    assert sent.functions[0].requires == Requires(
+        requirements="numpy>=2\n", index="https://me:${PASS}@index.test/simple"
+    )
+    assert "needs numpy>=2" in faas("push", hello, "--dry-run").out
+    refused = faas("push", hello, "--index", "https://me:pw@index.test/")
+    assert refused.code == 2
+    assert "faas secrets set" in refused.err
+    assert "pw@" not in refused.err
+
+
+def test_packages_that_do_not_fit_end_with_1_and_the_resolvers_words(faas: Faas, node: FakeNode, hello: str) -> None:
+    error = {"code": "dependencies_failed", "fault": "function", "status": 500, "detail": "No solution found:\n  a<2"}
+    accept(node, True, {"phase": "failed", "function": "hello", "message": "x", "error": error})
+    ran = faas("push", hello)
+    assert ran.code == 1
+    assert "hello: No solution found:\n  a<2" in ran.err

@@ -54,6 +54,7 @@ def test_a_handlers_file_is_plain_python() -> None:
     assert getattr(resize, "__faas_function__") == {"memory": "1G", "timeout": 5}  # noqa: B009
     assert plain(3) == 3
     assert 0 < context.remaining() <= 30
+    assert context.step("add", lambda a, b: a + b, 1, b=2) == 3
     with pytest.raises(RuntimeError, match="while a call runs"):
         faas.current()
     with pytest.raises(TypeError, match="cannot mark"):

@@ -99,17 +99,81 @@ def test_pyproject_counts_only_with_its_table(tmp_path: Path) -> None:
     assert only(tmp_path / "b").name == "real"
 
 
-def test_declared_dependencies_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.py").write_text('# /// script\n# dependencies = ["numpy"]\n# ///\n')
-    with pytest.raises(Invalid, match=r"numpy.*not supported yet"):
-        collect(tmp_path / "a.py", Wishes(), {})
+def test_packages_in_a_header(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text('# /// script\n# dependencies = ["numpy>=2", "jinja2"]\n# ///\n')
+    assert only(tmp_path / "a.py").requirements == "numpy>=2\njinja2\n"
+    assert only(write(tmp_path, b_py=HANDLER) / "b.py").requirements == ""
 
 
-def test_a_list_of_requirements_gets_a_remark(tmp_path: Path) -> None:
+def test_packages_of_a_folder(tmp_path: Path) -> None:
     write(tmp_path, main_py=HANDLER, requirements_txt="# nothing\n")
-    assert only(tmp_path, name="a").notes == ()
-    write(tmp_path, requirements_txt="numpy\n")
-    assert "not installed" in only(tmp_path, name="a").notes[0]
+    assert only(tmp_path, name="a").requirements == ""
+    write(tmp_path, requirements_txt="numpy  # fast\n")
+    assert only(tmp_path, name="a").requirements == "numpy\n"
+    write(tmp_path, pyproject_toml='[project]\ndependencies = ["pandas"]\n')
+    assert only(tmp_path, name="a").requirements == "numpy\n", "a list is stronger than a project"
+    (tmp_path / "requirements.txt").unlink()
+    assert only(tmp_path, name="a").requirements == "pandas\n"
+
+
+def test_functions_of_a_folder_have_its_packages_or_their_own(tmp_path: Path) -> None:
+    toml = '[functions.one]\nfile = "one.py"\n[functions.two]\npath = "two"\n[functions.three]\nfile = "three.py"\n'
+    write(tmp_path, faas_toml=toml, requirements_txt="shared\n", two__requirements_txt="own\n", two__main_py=HANDLER)
+    write(tmp_path, one_py='# /// script\n# dependencies = ["mine"]\n# ///\n', three_py=HANDLER)
+    assert [source.requirements for source in collect(tmp_path, Wishes(), {})] == ["mine\n", "own\n", "shared\n"]
+
+
+LOCK = """version = 1
+revision = 3
+requires-python = ">=3.9"
+
+[[package]]
+name = "demo"
+version = "0.1"
+source = { virtual = "." }
+dependencies = [{ name = "tiny" }]
+
+[package.metadata]
+requires-dist = [{ name = "tiny" }]
+
+[[package]]
+name = "tiny"
+version = "1.0"
+source = { registry = "https://index.test/simple" }
+wheels = [
+    { url = "https://index.test/tiny-1.0-py3-none-any.whl", hash = "sha256:%s", size = 100 },
+]
+"""
+
+
+def test_a_lock_is_taken_as_it_is(tmp_path: Path) -> None:
+    project = '[project]\nname = "demo"\nversion = "0.1"\nrequires-python = ">=3.9"\ndependencies = ["tiny"]\n'
+    write(tmp_path, main_py=HANDLER, pyproject_toml=project, requirements_txt="other\n")
+    (tmp_path / "uv.lock").write_text(LOCK % ("a" * 64))
+    environ = {**os.environ, "UV_OFFLINE": "1", "UV_DEFAULT_INDEX": "https://index.test/simple"}
+    (source,) = collect(tmp_path, Wishes("a"), environ)
+    assert source.requirements == f"tiny==1.0 --hash=sha256:{'a' * 64}\n"
+    write(tmp_path, pyproject_toml=project.replace("tiny", "huge"))
+    with pytest.raises(Invalid, match=r"uv\.lock: ") as stale:
+        collect(tmp_path, Wishes("a"), environ)
+    assert "huge" in stale.value.message
+    assert stale.value.hint == "Run uv lock to bring it up to date."
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("requirements.txt", "a\n-r b.txt\n", r"requirements.txt, line 2.*is an option"),
+        ("requirements.txt", "./local\n", "is not a requirement"),
+        ("pyproject.toml", '[project]\ndependencies = "a"\n', "must be a list"),
+        ("pyproject.toml", "[project\n", "is not TOML"),
+    ],
+)
+def test_bad_lists_of_packages(tmp_path: Path, name: str, text: str, words: str) -> None:
+    write(tmp_path, main_py=HANDLER)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(Invalid, match=words):
+        collect(tmp_path, Wishes("a"), {})
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,13 @@ class EngineProxy:
     """Async context manager that listens on `path` and passes everything on.
 
     `cut` ends all connections and refuses new ones, as an engine that is down; `mend` ends that. With `mute`
-    True, connections are taken and nothing is ever said.
+    True, connections are taken and nothing is ever said. `delay_s` comes before each piece of an answer.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.mute = False
+        self.delay_s = 0.0
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -47,7 +48,10 @@ class EngineProxy:
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         back, forth = await asyncio.open_unix_connection(ENGINE)
-        pumps = [asyncio.create_task(self._pump(reader, forth)), asyncio.create_task(self._pump(back, writer))]
+        pumps = [
+            asyncio.create_task(self._pump(reader, forth, slow=False)),
+            asyncio.create_task(self._pump(back, writer, slow=True)),
+        ]
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -57,9 +61,11 @@ class EngineProxy:
             for end in (writer, forth):
                 end.transport.abort()
 
-    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, slow: bool) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await source.read(65536):
+                if self.delay_s and slow:
+                    await asyncio.sleep(self.delay_s)
                 if not self.mute:
                     target.write(data)
                     await target.drain()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
+from faas.archive import pack
+from faas.cli.source import Wishes, collect
+from faas.model import FunctionPush, Push, PushEvent
+from faas.sdk.client import Client
 from tests.integration.conftest import put
 from tests.integration.node import Reply, RunningNode
 from tests.support import ROOT
@@ -20,10 +23,10 @@ AT_ONCE_S = 2.0
 DEFECT = "this is a defect"
 
 
-async def push(node: RunningNode, *names: str, **settings: object) -> None:
-    """Push fixtures under their own names, and the neighbour."""
+async def push(node: RunningNode, *names: str, **settings: Any) -> None:
+    """Push fixtures under their own names, and the neighbour. Settings are those of a manifest."""
     for name in names:
-        await put(node, FIXTURES / f"{name}.py", app=APP, **{"memory": "64M", **settings})
+        await put(node, FIXTURES / f"{name}.py", app=APP, **({"memory": "64M"} | settings))
     await put(node, FIXTURES / "neighbour.py", app=APP, memory="64M", min=1)
 
 
@@ -63,8 +66,11 @@ def problem(reply: Reply, status: int, code: str, fault: str = "function") -> di
     return document
 
 
-def source(folder: Path, name: str, text: str) -> Path:
-    """A handler's file."""
-    path = folder / f"{name}.py"
-    path.write_text(text)
-    return path
+async def last_event(node: RunningNode, name: str, **settings: Any) -> PushEvent:
+    """How a push of a fixture ends, `failed` included."""
+    async with Client(node.url, node.token) as client:
+        [found] = collect(FIXTURES / f"{name}.py", Wishes("", APP, {"memory": "64M"} | settings), {})
+        archive = pack(found.files)
+        await client.put_bundle(archive.digest, archive.data)
+        item = FunctionPush(name=found.name, code=archive.digest, settings=found.settings)
+        return [event async for event in client.push(found.app, Push(functions=[item]))][-1]

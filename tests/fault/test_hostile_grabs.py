@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from tests.fault.hostile import problem, push, timed, unharmed
+from tests.fault.hostile import APP, problem, push, timed, unharmed
 from tests.fixtures.hostile.grabs import FORGED
 from tests.integration.node import RunningNode
-from tests.support import require
+from tests.support import require, wait_until
 
 pytestmark = pytest.mark.docker
 
@@ -16,6 +18,7 @@ pytestmark = pytest.mark.docker
 async def node(docker_node: RunningNode) -> RunningNode:
     require("docker", "images")
     await push(docker_node, "grabs", timeout="3s")
+    await push(docker_node, "floods")
     return docker_node
 
 
@@ -66,7 +69,26 @@ async def test_the_nodes_socket_takes_no_second_connection(node: RunningNode) ->
         assert took < 3
 
 
+@pytest.mark.parametrize("how", ["lines", "long lines", "credit", "pongs"])
+async def test_a_flood_of_frames_gets_its_share_of_the_node_and_not_all_of_it(node: RunningNode, how: str) -> None:
+    async with unharmed(node, "floods"):
+        flood = asyncio.create_task(timed(node, "floods", {"how": how, "seconds": 1}))
+        await wait_until(lambda: _runs(node), 5, "it floods")
+        took = []
+        while not flood.done():
+            reply, seconds = await timed(node, "neighbour", {})
+            assert reply.status == 200, reply
+            took.append(seconds)
+        assert (await flood)[0].status == 200
+        assert sorted(took)[len(took) // 2] < 0.1, took
+        assert max(took) < 0.5, "nobody waits for all of it to be read"
+
+
 async def test_a_problem_names_the_link_that_broke(node: RunningNode) -> None:
     async with unharmed(node, "grabs"):
         reply, _ = await timed(node, "grabs", {"how": "not msgpack"})
         problem(reply, reply.status, reply.json()["code"], reply.json()["fault"])
+
+
+async def _runs(node: RunningNode) -> bool:
+    return bool((await node.api("GET", f"/v1/functions/floods.{APP}"))["in_flight"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
+import aiohttp
 import pytest
 
 from tests.fault.hostile import APP, problem, push, timed, unharmed
@@ -36,14 +38,19 @@ async def test_what_does_not_end_is_504_and_replaced(node: RunningNode, how: str
         pass
 
 
-async def test_a_polite_handler_may_clean_up(node: RunningNode) -> None:
-    reply, _ = await timed(node, "stays", {"how": "polite"})
-    call = reply.headers["X-Call-Id"]
-
-    async def told() -> bool:
-        return any(line.text == "cleaned up" for line in await log_lines(node, f"stays.{APP}", call=call))
-
-    await wait_until(told, 5, "its last words are in the log")
+@pytest.mark.parametrize(("how", "within_s"), [("polite", 1.5), ("deaf", 4), ("C", 4)])
+async def test_when_the_caller_leaves_the_handler_is_asked_and_then_made_to_end(
+    node: RunningNode, how: str, within_s: float
+) -> None:
+    await push(node, "stays", timeout="30s", max=1)
+    with pytest.raises(TimeoutError):
+        await timed(node, "stays", {"how": how}, timeout=aiohttp.ClientTimeout(total=0.3))
+    begun = time.monotonic()
+    async with unharmed(node, "stays"):
+        reply, _ = await timed(node, "stays", {})
+        assert (reply.status, time.monotonic() - begun < within_s) == (200, True)
+    if how == "polite":
+        await wait_until(lambda: _said(node, "cleaned up"), 5, "its last words are in the log")
 
 
 @pytest.mark.parametrize("how", ["sleep", "deaf", "blocks"])
@@ -65,3 +72,7 @@ async def _answers(node: RunningNode, name: str) -> bool:
     reply, _ = await timed(node, name, {})
     assert reply.status in (200, 504), reply
     return reply.status == 200
+
+
+async def _said(node: RunningNode, text: str) -> bool:
+    return any(line.text == text for line in await log_lines(node, f"stays.{APP}"))

@@ -14,14 +14,28 @@ class Place(NamedTuple):
 
 # Rooms by floor. A room is a package or a module directly in `faas`; it may import lower floors and itself.
 ROOMS: dict[int, tuple[str, ...]] = {
-    0: ("errors", "ids", "names", "units", "kinds", "model", "settings", "config", "manifest", "archive", "wire"),
+    0: (
+        "errors",
+        "ids",
+        "names",
+        "units",
+        "kinds",
+        "model",
+        "settings",
+        "config",
+        "manifest",
+        "reach",
+        "requirements",
+        "archive",
+        "wire",
+    ),
     1: ("policy",),
-    2: ("store", "drivers", "bundles", "telemetry"),
+    2: ("store", "drivers", "bundles", "deps", "telemetry"),
     3: ("node",),
     4: ("control",),
     5: ("triggers",),
     6: ("gateway", "api", "dashboard", "sdk", "cli"),
-    7: ("serve", "assembly", "doctor"),
+    7: ("serve", "assembly", "worker", "workers", "parts", "doctor"),
 }
 _FLOOR_OF = {room: floor for floor, rooms in ROOMS.items() for room in rooms}
 

@@ -11,7 +11,7 @@ import pytest
 
 from faas.archive import pack
 from faas.cli.source import Wishes, collect
-from faas.model import FunctionPush, LogLine, Push
+from faas.model import FunctionPush, LogLine, Push, Requires
 from faas.sdk.client import Client
 from tests.integration.node import RunningNode
 from tests.support import ROOT
@@ -48,7 +48,8 @@ async def put(node: RunningNode, source: Path, *, name: str = "", app: str = "",
         for found in collect(source, Wishes(name, app, settings), {}):
             archive = pack(found.files)
             await client.put_bundle(archive.digest, archive.data)
-            item = FunctionPush(name=found.name, code=archive.digest, settings=found.settings)
+            requires = Requires(requirements=found.requirements) if found.requirements else None
+            item = FunctionPush(name=found.name, code=archive.digest, settings=found.settings, requires=requires)
             told = [event async for event in client.push(found.app, Push(functions=[item]))]
             assert told[-1].phase == "done", told[-1]
 

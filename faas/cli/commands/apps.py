@@ -11,6 +11,7 @@ from faas.cli.output import ago, facts, table, value
 from faas.cli.state import Command, Group, State, pass_state, run
 from faas.errors import Invalid
 from faas.names import check_app, parse_function
+from faas.units import parse_size, show_size
 
 View = dict[str, Any]
 _REASON = click.Option(["--reason"], default="", metavar="TEXT", help="What callers are told.  [default: who paused]")
@@ -114,6 +115,57 @@ def apps_resume(state: State, app: str) -> None:
             return await client.resume_app(app)
 
     _show(state, run(work()))
+
+
+@apps.command("quota")
+@click.argument("app")
+@click.option("--instances", type=click.IntRange(1), metavar="N", help="Instances on each node.")
+@click.option("--memory", metavar="SIZE", help="Memory of its instances on each node, such as 4G.")
+@click.option("--queue", type=click.IntRange(1), metavar="N", help="Unfinished background calls in the cluster.")
+@click.option("--rps", type=click.FloatRange(0, min_open=True), metavar="N", help="Calls a second in the cluster.")
+@click.option("--reset", is_flag=True, help="No limits.")
+@pass_state
+def apps_quota(
+    state: State,
+    app: str,
+    instances: int | None,
+    memory: str | None,
+    queue: int | None,
+    rps: float | None,
+    reset: bool,
+) -> None:
+    """Limit what an app may use. Without flags: show its limits; a flag changes one limit and keeps the others."""
+    check_app(app)
+    size = None if memory is None else _size(memory)
+    given = {"instances": instances, "memory": size, "queue": queue, "rps": rps}
+    named = {key: limit for key, limit in given.items() if limit is not None}
+    if reset and named:
+        raise Invalid("--reset given with a limit", hint="Give one of them.")
+
+    async def work() -> View:
+        async with state.client() as client:
+            if reset:
+                return await client.reset_quota(app)
+            now = await client.quota(app)
+            # PUT replaces the whole quota: keep what is not named.
+            return await client.set_quota(app, {key: now.get(key) for key in given} | named) if named else now
+
+    view = run(work())
+    if state.json:
+        state.emit(view)
+        return
+    limits = [(key, float(view[key])) for key in given if view.get(key) is not None]
+    if limits:
+        facts((key, show_size(int(limit)) if key == "memory" else f"{limit:g}") for key, limit in limits)
+    else:
+        click.echo(f"{app} has no limits")
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise Invalid(f"--memory: {error}") from None
 
 
 @apps.command("rm")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from faas.cli.output import ago, facts, moment, size, table, value
+from faas.cli.output import ago, clean, facts, moment, note, size, table, value
 from faas.cli.state import Command, State, pass_state, run
 from faas.errors import Invalid
 from faas.names import parse_function
@@ -39,10 +39,17 @@ def ls(state: State, app: str) -> None:
 
 @click.command("show", cls=Command)
 @click.argument("name")
+@click.option("--lock", "lock", is_flag=True, help="Print its packages with versions and hashes instead.")
+@click.option("--version", "version", type=click.IntRange(min=1), metavar="N", help="With --lock: of this version.")
 @pass_state
-def show(state: State, name: str) -> None:
+def show(state: State, name: str, lock: bool, version: int | None) -> None:
     """Show one function: settings, scale, pools and aliases."""
     label = str(parse_function(name))
+    if lock:
+        _show_lock(state, label, version or 0)
+        return
+    if version is not None:
+        raise Invalid("--version goes with --lock", hint="faas versions lists what each version is.")
 
     async def work() -> View:
         async with state.client() as client:
@@ -62,6 +69,21 @@ def show(state: State, name: str) -> None:
         click.echo()
         heads = ("VERSION", "STATES", "FREE", "WAITING", "RUNNING", "LAST ERROR")
         table(heads, (_pool(pool) for pool in pools))
+
+
+def _show_lock(state: State, label: str, version: int) -> None:
+    async def work() -> View:
+        async with state.client() as client:
+            return await client.lock(label, version)
+
+    view = run(work())
+    if state.json:
+        state.emit(view)
+    elif lock := str(view.get("lock") or ""):
+        for line in lock.splitlines():
+            click.echo(clean(line))
+    else:
+        note(f"{label}@{view.get('version')} needs no packages")
 
 
 @click.command("rm", cls=Command)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from faas.cli.commands import later
 from faas.cli.exits import FUNCTION, OK
 from faas.cli.options import KindType
 from faas.cli.output import clean, milliseconds, note
@@ -41,10 +42,12 @@ JSON_REPLY_MAX = 64 * MIB
 @click.option("--path", "path", default="", metavar="/PATH", help="What follows the function's name; may hold ?a=b.")
 @click.option("-H", "--header", "lines", multiple=True, metavar="NAME: VALUE", help="Header. May be repeated.")
 @click.option("--timeout", type=KindType(duration(0.001, 86_400)), metavar="DURATION", help="Wait at most this long.")
+@later.options
 @click.option("-v", "--verbose", is_flag=True, help="Show status, headers and times on standard error.")
 @pass_state
 def invoke(
     state: State,
+    /,
     name: str,
     data: str | None,
     method: str | None,
@@ -52,20 +55,25 @@ def invoke(
     lines: tuple[str, ...],
     timeout: float | None,
     verbose: bool,
+    key: str,
+    **background: Any,
 ) -> int:
     """Call a function and print its reply.
 
     Ends with 0 for a reply below status 400, with 1 for others and when the function failed.
     """
+    flags = later.Later(**background)
     target = parse_target(name)
     body = _body(data)
     verb = _method(method, has_body=body is not None)
     request = {
         "method": verb,
         "path": _path(path),
-        "headers": _headers(lines, body),
+        "headers": _headers(lines, body) | flags.headers() | ({"Idempotency-Key": key} if key else {}),
         "body": body,
     }
+    if flags.asked:
+        return later.send(state, str(target), request, flags)
     try:
         return run(_call(state, str(target), request, timeout, verbose))
     except TimeoutError as error:

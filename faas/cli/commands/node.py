@@ -11,6 +11,8 @@ from faas.cli.options import node_arguments, node_options
 from faas.cli.output import ago, facts, size, table, value
 from faas.cli.replace import become
 from faas.cli.state import Command, Group, State, pass_state, run
+from faas.errors import Invalid
+from faas.units import parse_duration
 
 View = dict[str, Any]
 
@@ -71,7 +73,7 @@ def _status(url: str, view: View, node: View, redis: View) -> list[tuple[str, ob
 
 @click.group("nodes", cls=Group)
 def nodes() -> None:
-    """The nodes of the cluster."""
+    """The nodes of the cluster, and taking them out of service."""
 
 
 @nodes.command("ls")
@@ -90,6 +92,47 @@ def nodes_ls(state: State) -> None:
         return
     heads = ("NAME", "URL", "VERSION", "DRIVER", "INSTANCES", "MEMORY", "SEEN", "STATE")
     table(heads, (_row(view) for view in views))
+
+
+@nodes.command("drain")
+@click.argument("node")
+@click.option("--grace", default="10s", metavar="TIME", show_default=True, help="How long it still takes calls.")
+@pass_state
+def nodes_drain(state: State, node: str, grace: str) -> None:
+    """Take a node out of service: it finishes what it has. It is so until `faas nodes undrain`, also after a restart.
+
+    It says at once that it is not ready, and refuses calls after the grace: longer than a balancer needs to notice.
+    """
+    try:
+        grace_s = parse_duration(grace)
+    except ValueError as error:
+        raise Invalid(f"--grace: {error}") from None
+
+    async def work() -> View:
+        async with state.client() as client:
+            return await client.drain_node(node, grace_s)
+
+    _changed(state, run(work()), "is being drained")
+
+
+@nodes.command("undrain")
+@click.argument("node")
+@pass_state
+def nodes_undrain(state: State, node: str) -> None:
+    """Put a node back into service."""
+
+    async def work() -> View:
+        async with state.client() as client:
+            return await client.undrain_node(node)
+
+    _changed(state, run(work()), "takes calls again")
+
+
+def _changed(state: State, view: View, text: str) -> None:
+    if state.json:
+        state.emit(view)
+    else:
+        click.echo(f"{value(view, 'name')} {text}")
 
 
 def _row(view: View) -> tuple[object, ...]:

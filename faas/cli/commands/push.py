@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -16,8 +16,9 @@ from faas.cli.output import milliseconds, note, size
 from faas.cli.source import Source, Wishes, collect
 from faas.cli.state import Command, State, pass_state, run
 from faas.errors import FaasError, Invalid, PlatformError, Unavailable
-from faas.model import FunctionPush, Push, PushEvent, to_builtins
+from faas.model import FunctionPush, Push, PushEvent, Requires, to_builtins
 from faas.names import LIVE, FunctionName, check_alias
+from faas.requirements import check_index
 from faas.sdk.problems import from_problem
 from faas.settings import show_settings
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from faas.sdk.client import Client
 
 Apps = dict[str, list[Source]]
+CANARY = "canary"
+"""Alias of a version that is to take over step by step."""
 
 
 _PARAMETERS: list[click.Parameter] = [
@@ -32,6 +35,11 @@ _PARAMETERS: list[click.Parameter] = [
     click.Option(["--name"], default="", metavar="NAME", help="Name of the function; else the file's or folder's."),
     click.Option(["--app"], default="", metavar="APP", help="App of the functions.  [default: default]"),
     click.Option(["--alias"], default=LIVE, metavar="ALIAS", help="Alias to move; others than live are previews."),
+    click.Option(["--canary"], is_flag=True, help="Give it the calls step by step: see faas rollout --help."),
+    click.Option(
+        ["--index"], default="", metavar="URL", help="Package index to ask first; ${NAME} is a secret of the app."
+    ),
+    click.Option(["--upgrade"], is_flag=True, help="Take the newest packages that fit, not those of the last push."),
     click.Option(["--dry-run"], is_flag=True, help="Only print what would be pushed."),
     *push_options(),
 ]
@@ -40,7 +48,17 @@ _PARAMETERS: list[click.Parameter] = [
 @click.command("push", cls=Command, params=_PARAMETERS)
 @pass_state
 def push(
-    state: State, /, paths: tuple[Path, ...], name: str, app: str, alias: str, dry_run: bool, **flags: Any
+    state: State,
+    /,
+    paths: tuple[Path, ...],
+    name: str,
+    app: str,
+    alias: str,
+    canary: bool,
+    index: str,
+    upgrade: bool,
+    dry_run: bool,
+    **flags: Any,
 ) -> None:
     """Put code live: a .py file, a folder, or a folder with a faas.toml.
 
@@ -48,6 +66,10 @@ def push(
     write them into faas.toml, or into the `# /// script` header of a single file, to keep them.
     """
     check_alias(alias)
+    if canary and alias != LIVE:
+        raise Invalid(f"--canary given with --alias {alias}", hint="Give one of them.")
+    if index:
+        check_index(index)
     if name and len(paths) > 1:
         raise Invalid(f"--name given with {len(paths)} paths", hint="Push them one by one, or use a manifest.")
     wishes = Wishes(name, app, given_settings(flags))
@@ -56,9 +78,9 @@ def push(
         note(f"note: {remark}")
     archives = _pack(apps)
     if dry_run:
-        _show_plan(state, apps, archives, alias)
+        _show_plan(state, apps, archives, CANARY if canary else alias)
     else:
-        run(_push(state, apps, archives, alias))
+        run(_push(state, apps, archives, _Terms(alias, index, upgrade, canary)))
 
 
 def _by_app(sources: list[Source]) -> Apps:
@@ -78,18 +100,65 @@ def _pack(apps: Apps) -> dict[int, Archive]:
     return {key: pack(files) for key, files in sets.items()}
 
 
-async def _push(state: State, apps: Apps, archives: Mapping[int, Archive], alias: str) -> None:
+class _Terms(NamedTuple):
+    """What is said about a push as a whole."""
+
+    alias: str
+    package_index: str
+    upgrade: bool
+    canary: bool
+
+
+async def _push(state: State, apps: Apps, archives: Mapping[int, Archive], terms: _Terms) -> None:
     async with state.client() as client:
         for archive in {archive.digest: archive for archive in archives.values()}.values():
             await _upload(state, client, archive)
         for app, sources in apps.items():
-            functions = [
-                FunctionPush(name=source.name, code=archives[id(source.files)].digest, settings=source.settings)
-                for source in sources
-            ]
-            events = client.push(app, Push(functions=functions, alias=alias))
-            async with aclosing(events):  # type: ignore[type-var]
-                await _follow(state, events)
+            if not terms.canary:
+                await _push_app(state, client, app, sources, archives, terms)
+                continue
+            old, new = await _by_life(client, app, sources)
+            if new:  # nothing to compare with: live at once
+                await _push_app(state, client, app, new, archives, terms)
+            if old:
+                await _push_app(state, client, app, old, archives, terms._replace(alias=CANARY))
+                for source in old:
+                    await _begin_rollout(state, client, str(FunctionName(app, source.name)))
+
+
+async def _by_life(client: Client, app: str, sources: list[Source]) -> tuple[list[Source], list[Source]]:
+    """Those with a live version, and those without."""
+    live = {view.get("function") for view in await client.functions(app) if view.get("live")}
+    return [one for one in sources if one.name in live], [one for one in sources if one.name not in live]
+
+
+async def _begin_rollout(state: State, client: Client, label: str) -> None:
+    view = await client.start_rollout(label, {})
+    if state.json:
+        state.emit(view)
+    else:
+        click.echo(
+            f"{label}@{view.get('version')} gets {view.get('share')}% of calls; see: faas rollout status {label}"
+        )
+
+
+async def _push_app(
+    state: State, client: Client, app: str, sources: list[Source], archives: Mapping[int, Archive], terms: _Terms
+) -> None:
+    functions = [
+        FunctionPush(
+            name=source.name,
+            code=archives[id(source.files)].digest,
+            settings=source.settings,
+            requires=Requires(requirements=source.requirements, index=terms.package_index)
+            if source.requirements
+            else None,
+        )
+        for source in sources
+    ]
+    events = client.push(app, Push(functions=functions, alias=terms.alias, upgrade=terms.upgrade))
+    async with aclosing(events):  # type: ignore[type-var]
+        await _follow(state, events)
 
 
 async def _upload(state: State, client: Client, archive: Archive) -> None:
@@ -157,6 +226,7 @@ def _show_plan(state: State, apps: Apps, archives: Mapping[int, Archive], alias:
                 "code": archive.digest,
                 "bytes": len(archive.data),
                 "files": sorted(source.files),
+                "requirements": source.requirements.splitlines(),
                 "settings": show_settings(source.settings),
             }
             if state.json:
@@ -168,5 +238,7 @@ def _show_plan(state: State, apps: Apps, archives: Mapping[int, Archive], alias:
                 click.echo(f"  {path}")
             if len(source.files) > 50:
                 click.echo(f"  and {len(source.files) - 50} more")
+            for line in source.requirements.splitlines()[:50]:
+                click.echo(f"  needs {line[:100]}")
             for key, shown in show_settings(source.settings).items():
                 click.echo(f"  {key} = {shown}")

@@ -1,12 +1,13 @@
 -- Accept jobs. Keys and limits: q_lib.lua. Bounds hold per function over all unfinished jobs.
 --
 -- args  a list of jobs, each {id, fn, lane, most attempts, at ms (0: none), delay ms, max age ms,
---       idempotency hash or "", body hash, flags, bytes}; the input of job i is ARGV[2 + i]
+--       idempotency hash or "", body hash, flags, bytes, most unfinished jobs of the app (0: any)};
+--       the input of job i is ARGV[2 + i]
 -- Returns one pair a job: {"ok", id}; {"duplicate", id of the first}; {"conflict", id of the first}: the same key
---       with another body; {"full", jobs or bytes that are unfinished, "length" or "bytes"}
-local replies, room = {}, {}
+--       with another body; {"full", jobs or bytes that are unfinished, "length", "bytes" or "app"}
+local replies, room, of_app = {}, {}, {}
 
-local function refused(fn, bytes)
+local function refused(fn, bytes, quota)
   local used = room[fn]
   if not used then
     local c = call('HMGET', P .. 'c:' .. fn, 'n', 'b')
@@ -15,11 +16,17 @@ local function refused(fn, bytes)
   end
   if used[1] + 1 > length_max then return {'full', used[1], 'length'} end
   if used[2] + bytes > bytes_max then return {'full', used[2], 'bytes'} end
+  if quota > 0 then
+    local app = app_of(fn)
+    local n = of_app[app] or tonumber(call('GET', P .. 'app:' .. app) or 0)
+    if n + 1 > quota then return {'full', n, 'app'} end
+    of_app[app] = n + 1
+  end
   used[1], used[2] = used[1] + 1, used[2] + bytes
 end
 
 local function accept(i, job)
-  local id, fn, lane, attempts, at, delay, age, key, body, flags, bytes = unpack(job)
+  local id, fn, lane, attempts, at, delay, age, key, body, flags, bytes, quota = unpack(job)
   local m = meta(id)
   if call('EXISTS', m) == 1 then return {'duplicate', id} end
   if key ~= '' then
@@ -29,7 +36,7 @@ local function accept(i, job)
       return {known == body and 'duplicate' or 'conflict', owner}
     end
   end
-  local no = refused(fn, bytes)
+  local no = refused(fn, bytes, quota)
   if no then return no end
 
   local due = at > 0 and at or now + delay

@@ -11,6 +11,7 @@
 --       run:FN    zset    running, by the millisecond they began
 --       e:STATE:FN zset   ended, by the millisecond they ended; STATE dead is the dead-letter queue
 --       c:FN      hash    n unfinished jobs, b their bytes, s last service (us), t slots given out
+--       app:APP   string  unfinished jobs of all functions of an app
 --       ready     zset    functions with waiting jobs, by last service
 --       due       zset    functions with delayed jobs, by the earliest
 --       lease:NODE zset   what a node runs, by the millisecond the lease expires; holders: set of such nodes
@@ -31,6 +32,8 @@ local now_us = clock[1] * 1000000 + clock[2]
 local now = math.floor(now_us / 1000)
 local LANE = 2e15 -- wider than any time in microseconds; three of them are still exact in a double
 local INLINE = 64 -- longest value of a hash that Redis keeps in the compact encoding
+
+local function app_of(fn) return string.match(fn, '^[^/]*') end
 
 local function meta(id) return P .. 'm:' .. id end
 
@@ -95,6 +98,8 @@ local function write_out()
     local c = P .. 'c:' .. fn
     local n = call('HINCRBY', c, 'n', change[1])
     call('HINCRBY', c, 'b', change[2])
+    local of_app = P .. 'app:' .. app_of(fn)
+    if call('INCRBY', of_app, change[1]) <= 0 then call('DEL', of_app) end
     if n <= 0 then
       call('PEXPIRE', c, idle_ms)
     elseif n == change[1] then

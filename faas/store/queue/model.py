@@ -114,6 +114,8 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     once: Once | None = None
     notify: bool = False
     """Its end is put on the list of `Queue.notices`, for callbacks and destinations."""
+    app_most: int = 0
+    """Most unfinished jobs of all functions of its app, this one included; 0: any."""
 
 
 class Enqueued(msgspec.Struct, frozen=True):
@@ -260,6 +262,14 @@ Claim = Literal["new", "busy", "done", "job", "conflict"]
 
 def full(job: NewJob, used: int, what: str, limits: Limits) -> Refused:
     """The refusal of a job for which the queue of its function has no room."""
+    if what == "app":
+        app = job.function.partition("/")[0]
+        error = TooManyRequests(
+            f"app {app} has {used} unfinished background calls; its quota is {job.app_most}",
+            hint="Send more slowly, or ask an admin for more: faas apps quota.",
+            retry_after_s=5.0,
+        )
+        return Refused(job.id, error)
     if what == "length":
         said = f"{used} unfinished jobs; the limit is {limits.length}"
     else:

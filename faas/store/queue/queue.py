@@ -187,7 +187,7 @@ def _new(job: NewJob, input: bytes) -> list[Any]:
     age = max(1, _ms(job.max_age_s))
     return [
         *(job.id, job.function, lane, job.attempts, at, _ms(job.delay_s), age),
-        *(key, body, flags, len(input)),
+        *(key, body, flags, len(input), job.app_most),
     ]
 
 

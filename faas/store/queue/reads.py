@@ -92,7 +92,8 @@ class Reads:
         for row in rows:
             for id, score in zip(row[::2], row[1::2], strict=True):
                 found[id.decode()] = _when_us(float(score))
-        newest = sorted(found, key=lambda id: (-found[id], id))[:limit]
+        # Ties as Redis orders them, so that a longer listing begins with the shorter one.
+        newest = sorted(found, key=lambda id: (found[id], id), reverse=True)[:limit]
         # Between the two looks a job may have moved: it is shown as it is now, if it still fits.
         return [info for info in await self.get_many(newest) if info is not None and info.state in states]
 

@@ -24,12 +24,15 @@ _DEFAULT_MS = 30_000
 class Opening:
     """A call about to be made: its INVOKE, and the pieces that follow when the body is large."""
 
-    def __init__(self, stream: int, target: str, data: Any, timeout: float | None) -> None:
+    def __init__(
+        self, stream: int, target: str, data: Any, timeout: float | None, *, method: str = "POST", query: str = ""
+    ) -> None:
         if not isinstance(target, str) or not target:
             raise ValueError(f"faas.call needs a function's name such as 'resize.shop', not {target!r}")
         headers, body = _body(data)
         inline = len(body) <= INLINE_MAX
         head = _head(target, headers, timeout)
+        head[2], head[4] = method, query
         self.out = OutCall(stream)
         self.invoke: Message = [INVOKE, stream, head, body if inline else b"", inline]
         self.pieces: list[bytes] = [] if inline else [body[i : i + CHUNK_MAX] for i in range(0, len(body), CHUNK_MAX)]
@@ -95,7 +98,14 @@ class BlockingCalls:
         self._streams = itertools.count(1, 2)
 
     def call(self, target: str, data: Any, timeout: float | None) -> Any:
-        opening = Opening(next(self._streams), target, data, timeout)
+        return self.exchange(Opening(next(self._streams), target, data, timeout))
+
+    def open(self, target: str, data: Any, method: str, query: str) -> Opening:
+        """A call to the platform, about to be made."""
+        return Opening(next(self._streams), target, data, None, method=method, query=query)
+
+    def exchange(self, opening: Opening) -> Any:
+        """Make the call and wait for what it returns."""
         user = self._gate.pause()
         try:
             self._exchange(opening, user)
@@ -146,7 +156,14 @@ class AsyncCalls:
         return opening.result()
 
     async def call_async(self, target: str, data: Any, timeout: float | None) -> Any:
-        opening = Opening(next(self._streams), target, data, timeout)
+        return await self.exchange(Opening(next(self._streams), target, data, timeout))
+
+    def open(self, target: str, data: Any, method: str, query: str) -> Opening:
+        """A call to the platform, about to be made."""
+        return Opening(next(self._streams), target, data, None, method=method, query=query)
+
+    async def exchange(self, opening: Opening) -> Any:
+        """Make the call and wait for what it returns."""
         if asyncio.get_running_loop() is self._loop:
             await self._exchange(opening)
         else:

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from faas._context import calling
+from faas._context import Step, calling
 
 from faas import call as faas_call
 from faas_runtime import function as loaded
@@ -18,6 +18,7 @@ from faas_runtime.function import Serving, run_info
 from faas_runtime.outcalls import AsyncCalls
 from faas_runtime.protocol import CHUNK, CHUNK_MAX, END, HEAD, PONG, LinkClosed, Message
 from faas_runtime.replies import Reply, label_stream, piece, to_reply
+from faas_runtime.steps import AsyncSteps
 from faas_runtime.streams import Call, Router
 
 _LOOK_S = 5.0
@@ -35,6 +36,8 @@ class AsyncServer:
         self.ready = False
         self._alone = serving.function.concurrency == 1
         self._ended: asyncio.Future[None] | None = None
+        self._sick: LinkClosed | None = None
+        """Why the instance is to end when its calls have ended."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: set[asyncio.Task[None]] = set()
 
@@ -45,7 +48,8 @@ class AsyncServer:
         """
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
-        faas_call.backend = AsyncCalls(self.link, self.router, self._loop)
+        calls = AsyncCalls(self.link, self.router, self._loop)
+        faas_call.backend, Step.backend = calls, AsyncSteps(calls)
         for hook in loaded.start_hooks():
             await _settle(hook())
         self.link.send(self.function.ready())
@@ -119,7 +123,13 @@ class AsyncServer:
             await _settle(self.function.healthz())
             self.link.send([PONG, token])
         except Exception as error:
-            self._fail(LinkClosed(f"healthz failed: {type(error).__name__}: {error}"))
+            # Calls in flight may end; as there is no PONG, the node soon sends no others.
+            self._sick = LinkClosed(f"healthz failed: {type(error).__name__}: {error}")
+            self._end_if_sick()
+
+    def _end_if_sick(self) -> None:
+        if self._sick is not None and not self.router.calls:
+            self._fail(self._sick)
 
     # -- one call --------------------------------------------------------------------------------------
 
@@ -143,6 +153,7 @@ class AsyncServer:
             if self._alone:
                 self.page.end_call()
             self._end_if_drained()
+            self._end_if_sick()
         except LinkClosed as error:
             self._fail(error)
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from time import perf_counter, sleep
 from typing import Any
 
-from faas._context import calling
+from faas._context import Step, calling
 
 from faas import Cancelled, Context
 from faas import call as faas_call
@@ -27,6 +27,7 @@ from faas_runtime.gate import Gate
 from faas_runtime.outcalls import BlockingCalls
 from faas_runtime.protocol import CHUNK, CHUNK_MAX, END, HEAD, PONG, LinkClosed, Message
 from faas_runtime.replies import BadReply, Reply, label_stream, piece, to_reply
+from faas_runtime.steps import BlockingSteps
 from faas_runtime.streams import Call, Router
 from faas_runtime.waiter import Waiter
 
@@ -60,12 +61,15 @@ class BlockingServer:
         self._work: queue.SimpleQueue[Call] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._signal = cancel_signal
+        self._sick: LinkClosed | None = None
+        """Why the instance is to end when its calls have ended."""
 
     # -- life ------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Run the start hooks and make ready for calls. Raises what a hook raises."""
         faas_call.backend = self.calls
+        Step.backend = BlockingSteps(self.calls)
         for hook in loaded.start_hooks():
             self._settle_value(hook())
         if self.threads:
@@ -100,6 +104,8 @@ class BlockingServer:
         return True
 
     def _next(self) -> Call | _Ping | _Drain | None:
+        if self._sick is not None and not self.router.calls:
+            raise self._sick
         if self._inbox:
             return self._inbox.popleft()
         if self._pings:
@@ -127,7 +133,9 @@ class BlockingServer:
         try:
             self._settle_value(self.function.healthz())
         except Exception as error:
-            raise LinkClosed(f"healthz failed: {type(error).__name__}: {error}") from error
+            # Calls in flight may end; as there is no PONG, the node soon sends no others.
+            self._sick = LinkClosed(f"healthz failed: {type(error).__name__}: {error}")
+            return
         self.link.send([PONG, token])
 
     def _settle_value(self, value: Any) -> Any:
@@ -173,7 +181,7 @@ class BlockingServer:
         self.link.send(final)
         if alone:
             self.page.end_call()  # last: what it wrote before its end without us is still its own
-        if self.threads and self.router.draining:
+        if self.threads and (self.router.draining or self._sick is not None):
             self.waiter.nudge()
 
     def _run(self, call: Call, context: Context) -> Message:

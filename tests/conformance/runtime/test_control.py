@@ -198,6 +198,18 @@ def test_healthz(node: Node) -> None:
     assert any("the pool is gone" in log[4] for log in logs)
 
 
+@pytest.mark.parametrize(("handler", "concurrency"), [("healthy_async", 0), ("healthy", 2)])
+def test_healthz_lets_calls_end(node: Node, handler: str, concurrency: int) -> None:
+    node.init(handler, concurrency=concurrency)
+    assert node.call(b'{"fine": false}').status == 200
+    stream = node.open(b'{"fine": false, "sleep": 0.3}')
+    node.data.send(m.ping(2))
+    assert node.finish(stream).status == 200, "and no PONG"
+    with pytest.raises(EOFError):
+        node.data.read()
+    assert node.exited()[0]["code"] == 71
+
+
 def test_hooks_and_drain(node: Node) -> None:
     node.init("hooks")
     assert node.call().body == b'["start","async start"]'

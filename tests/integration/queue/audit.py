@@ -18,6 +18,7 @@ async def audit(redis: Redis) -> dict[str, str]:
     places: dict[str, list[str]] = defaultdict(list)
     leases: dict[str, list[str]] = defaultdict(list)
     counted: dict[str, tuple[int, int]] = {}
+    of_apps: dict[str, int] = {}
     async for raw in redis.scan_iter(f"{keys.QUEUE}*", count=1000):
         key = raw.decode()
         kind, _, rest = key.removeprefix(keys.QUEUE).partition(":")
@@ -38,6 +39,8 @@ async def audit(redis: Redis) -> dict[str, str]:
         elif kind == "c":
             n, b = await redis.hmget(key, ["n", "b"])
             counted[rest] = (int(n or 0), int(b or 0))
+        elif kind == "app":
+            of_apps[rest] = int(await redis.get(key) or 0)
     for id, state in states.items():
         kind = LIVE.get(state, f"e:{state}")
         assert places[id] == [f"{kind}:{functions[id]}"], f"{id} is {state} and in {places[id]}"
@@ -48,6 +51,8 @@ async def audit(redis: Redis) -> dict[str, str]:
     orphans = {id for id, where in places.items() if id not in states and not where[0].startswith("e:")}
     assert not orphans, f"in order but without an entry: {orphans}"
     await _counts(states, functions, sizes, counted)
+    live = Counter(functions[id].partition("/")[0] for id, state in states.items() if state in LIVE)
+    assert of_apps == live, "counters of apps; one at zero is gone"
     await _ready(redis, states, functions)
     return states
 

@@ -69,7 +69,7 @@ async def test_health_follows_the_parts(api: Api, world: World) -> None:
     assert status == 503
     assert body == {
         "ready": False,
-        "problems": {"redis": "gone", "driver": "no engine", "node": "it is stopping"},
+        "problems": {"redis": "gone", "driver": "no engine", "node": "it is stopping or being drained"},
     }
 
 

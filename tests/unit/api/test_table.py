@@ -13,11 +13,15 @@ import pytest
 from faas.api.openapi import document
 from faas.api.routes import all_routes
 from faas.api.table import PARAMETERS, Route
+from faas.store.queue import Done, Input, NewJob, Result, Want
 from tests.unit.api.support import Api
 from tests.unit.control.world import ADMIN, READER, SHOP_DEPLOYER, World
 
 ROUTES = all_routes("0.0.test")
-EXAMPLES = {"name": "hello", "app": "default", "alias": "canary", "secret": "KEY", "token": "ci", "sha": "0" * 64}
+EXAMPLES = {
+    "name": "hello", "app": "default", "alias": "canary", "secret": "KEY", "token": "ci", "sha": "0" * 64,
+    "node": "one", "invocation": "c-" + "0" * 28,
+}  # fmt: skip
 
 
 def path_of(row: Route, **more: str) -> str:
@@ -78,11 +82,20 @@ async def test_open_routes(api: Api, row: Route) -> None:
 @pytest.mark.parametrize("row", [row for row in ROUTES if row.method == "GET"], ids=lambda row: row.path)
 async def test_head(api: Api, world: World, row: Route) -> None:
     await world.push("hello")
+    await _dead_letter(world, EXAMPLES["invocation"])
     queries = {"/logs": "?follow=1", "/audit": "?follow=1", "/diff": "?from=1&to=1"}
     path = path_of(row) + queries.get(row.path[row.path.rindex("/") :], "")
     response = await api.send("HEAD", path)
     assert response.status == 200
     assert await response.read() == b""
+
+
+async def _dead_letter(world: World, id: str) -> None:
+    queue = world.services.jobs.queue
+    await queue.enqueue([NewJob(id=id, function="default/hello", input=Input(target="hello"))])
+    (job,) = (await queue.take(Want(node="n-1", each=1))).jobs
+    done = Done(id=id, take=job.take, state="dead", cause="status 200", result=Result(status=200, body=b"odd"))
+    await queue.turn([done])
 
 
 @pytest.mark.parametrize("row", [row for row in ROUTES if "{" in row.path], ids=lambda row: row.id)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter
+from redis.asyncio import Redis
 
 from faas.api.schemas import RedisStatus
 from faas.api.services import Probes, Services
@@ -19,18 +20,25 @@ from faas.control.apps import Apps
 from faas.control.audit import Audit
 from faas.control.catalog import Catalog
 from faas.control.code import Code
+from faas.control.dependencies import Dependencies
 from faas.control.functions import Functions
+from faas.control.jobs import Jobs
 from faas.control.ports import PoolView, Prepared
 from faas.control.push import Pushes
+from faas.control.quotas import Quotas
+from faas.control.releases import Releases
 from faas.control.secrets import Secrets
 from faas.control.tokens import Principal, Token, Tokens, digest_of
-from faas.model import Function, FunctionPush, NodeInfo, Push, PushEvent, Settings, Version
+from faas.deps.recipe import Recipe
+from faas.model import Function, FunctionPush, NodeInfo, Push, PushEvent, Requires, Settings, Version
 from faas.names import FunctionName
 from faas.store.audit import AuditLog
 from faas.store.blobs import Blobs
 from faas.store.connection import connect
+from faas.store.queue import Bells, Claims, Enqueuer, Queue, Reads
 from faas.store.registry import Registry
 from faas.store.secrets import SecretBox
+from faas.store.sightings import Sightings
 from faas.telemetry.logstore import LogStore
 
 ADMIN = "admin-token-for-tests"
@@ -84,6 +92,39 @@ class ScriptedRunner:
         return NodeInfo(**{**{f: getattr(NODE, f) for f in NODE.__struct_fields__}, "draining": self.draining})
 
 
+class ScriptedMaker:
+    """Resolves a list to itself and installs one file, unless told otherwise."""
+
+    def __init__(self) -> None:
+        self.resolved: list[str] = []
+        self.installed: list[str] = []
+        self.fails: Exception | None = None
+        """Raised by the next resolutions."""
+        self.breaks: Exception | None = None
+        """Raised by the next installations."""
+        self.gate: asyncio.Event | None = None
+        """Resolutions and installations wait for it."""
+
+    async def lock(self, requires: Requires, runtime: str, app: str, room: Path) -> Recipe | None:
+        self.resolved.append(requires.requirements)
+        if self.gate:
+            await self.gate.wait()
+        if self.fails:
+            raise self.fails
+        return Recipe(lock=f"{requires.requirements}# {len(self.resolved)}", runtime=runtime, platform="any")
+
+    async def fill(self, room: Path, recipe: Recipe) -> Path:
+        self.installed.append(recipe.lock)
+        if self.gate:
+            await self.gate.wait()
+        if self.breaks:
+            raise self.breaks
+        site = room / "deps"
+        site.mkdir()
+        (site / "lock").write_text(recipe.lock)
+        return site
+
+
 class World:
     """Everything a test asks for; `services` is what the API gets."""
 
@@ -94,6 +135,7 @@ class World:
         self.url = url
         self.bundles: BundleStore
         self.blobs: Blobs
+        self.maker: ScriptedMaker
         self.redis = RedisStatus(url="unix://x", ok=True, durable=True)
         self.driver = ""
         self.ask_redis: Callable[[], Awaitable[RedisStatus]] = self._redis_status
@@ -165,32 +207,51 @@ async def make_world(url: str, folder: Path) -> AsyncIterator[World]:
             return [NODE]
 
         bundles, blobs = BundleStore(folder / "bundles"), Blobs(redis)
-        code, tokens = Code(bundles, blobs), _tokens()
+        maker = ScriptedMaker()
+        dependencies = Dependencies(catalog, bundles, blobs, maker)
+        code, tokens = Code(bundles, blobs, dependencies.follow), _tokens()
         services = Services(
             catalog=catalog,
             code=code,
             functions=Functions(catalog, registry, code),
             apps=Apps(catalog, registry, code),
-            pushes=Pushes(catalog, registry, code, runner, runtimes),
+            pushes=Pushes(catalog, registry, code, runner, runtimes, dependencies),
+            dependencies=dependencies,
+            jobs=_jobs(redis, blocking),
             secrets=Secrets(catalog, registry, SecretBox(b"k" * 32)),
             logs=logs,
             runner=runner,
             tokens=tokens,
             access=Access(catalog, registry, tokens),
             audit=Audit(AuditLog(redis, blocking)),
+            releases=Releases.make(
+                *(catalog, registry, code, runner),
+                *(Sightings(redis), Quotas(catalog, registry), nodes, NODE.id),
+            ),
             metrics=metrics,
             probes=Probes(redis=redis_status, driver=driver, runtimes=runtimes, nodes=nodes),
             version="0.0.test",
         )
         world = World(services, registry, runner, url)
-        world.bundles, world.blobs = bundles, blobs
+        world.bundles, world.blobs, world.maker = bundles, blobs, maker
         try:
             yield world
         finally:
+            await dependencies.__aexit__()
             following.cancel()
             with suppress(asyncio.CancelledError):
                 await following
             await redis.aclose()
+
+
+def _jobs(redis: Redis, blocking: Callable[[], Awaitable[Redis]]) -> Jobs:
+    """To look at and act on; what accepts calls is not started. Tests fill the queue themselves."""
+
+    async def durable() -> str:
+        return ""
+
+    queue = Queue(redis)
+    return Jobs(queue, Reads(redis), Enqueuer(queue), Bells(redis, blocking), durable, Claims(redis))
 
 
 def _tokens() -> Tokens:

@@ -72,7 +72,7 @@ def test_a_container_that_only_borrowed_the_label_is_not_an_instance() -> None:
 @pytest.mark.parametrize(
     ("state", "ending", "exit"),
     [
-        (None, False, Exit(detail=GONE)),
+        (None, False, Exit(detail=GONE, lost=True)),
         ({"ExitCode": 0}, False, Exit(code=0)),
         ({"ExitCode": 3, "OOMKilled": True}, False, Exit(code=3)),
         ({"ExitCode": 137, "OOMKilled": True}, False, Exit(signal=9, oom=True)),

@@ -47,6 +47,9 @@ class Hooks:
     def outgoing(self, instance: Instance, message: Message) -> None:
         raise AssertionError(f"unexpected call from an instance: {message}")
 
+    def child_gone(self, instance: Instance) -> None:
+        """No calls to forget."""
+
 
 class Room:
     """What a test drives: `await room.call(function)`, then look at `room.driver` and `room.pool(function)`."""

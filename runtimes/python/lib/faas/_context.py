@@ -4,8 +4,55 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
+
+
+class Steps(Protocol):
+    """What the runtime plugs in."""
+
+    def step(self, context: Context, name: str, work: Callable[[], Any]) -> Any: ...
+
+    async def step_async(self, context: Context, name: str, work: Callable[[], Any]) -> Any: ...
+
+
+class Step:
+    """`context.step("charge", fn, 3)`, and in async code `await context.step.aio("charge", fn, 3)`.
+
+    Runs `fn(*arguments, **named)` and keeps what it returns under the invocation: when a later attempt of the same
+    background call comes here again, it gets the kept result and `fn` does not run. The result is what JSON can carry,
+    str or bytes, at most 1 MiB; it is returned as it was kept, so a tuple comes back as a list, in every attempt.
+    Plain calls have one attempt: for them `fn` just runs.
+
+    Args:
+        name: 1 to 200 characters, the same in every attempt and different for every step.
+
+    Raises:
+        CallError: the result could not be kept; `fn` may have run.
+        TypeError, ValueError: name or result are not of that kind.
+    """
+
+    __slots__ = ("_context",)
+    backend: Steps | None = None
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def __call__(self, name: str, fn: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
+        return self._steps(name).step(self._context, name, partial(fn, *arguments, **named))
+
+    async def aio(self, name: str, fn: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
+        """The same for async code; `fn` may be async."""
+        return await self._steps(name).step_async(self._context, name, partial(fn, *arguments, **named))
+
+    def _steps(self, name: str) -> Steps:
+        if not isinstance(name, str) or not 1 <= len(name) <= 200:
+            raise ValueError(f"a step's name is a str of 1 to 200 characters, not {name!r:.80}")
+        if Step.backend is None:
+            raise RuntimeError("context.step works in an instance that has been given its function")
+        return Step.backend
 
 
 class Identity:
@@ -73,6 +120,11 @@ class Context:
     def cloudevent(self) -> dict[str, Any] | None:
         """Attributes of the event (`id`, `source`, `type`, ...), None for a plain call."""
         return self._extra.get("cloudevent")
+
+    @property
+    def step(self) -> Step:
+        """Run a step whose result survives a retry: see `Step`."""
+        return Step(self)
 
     @property
     def extra(self) -> dict[str, Any]:

@@ -66,9 +66,7 @@ async def open_door(
     runner = web.ServerRunner(server, shutdown_timeout=shutdown_s)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    site = web.TCPSite(
-        runner, address.host, address.port, ssl_context=tls, backlog=BACKLOG, reuse_port=shared or None
-    )
+    site = web.TCPSite(runner, address.host, address.port, ssl_context=tls, backlog=BACKLOG, reuse_port=shared or None)
     try:
         await site.start()
     except OSError as cause:

@@ -14,7 +14,7 @@ from datetime import datetime
 from faas.control.invocations import Invocations
 from faas.control.quotas import Quotas
 from faas.errors import FaasError, Invalid, NotFound, Unavailable
-from faas.ids import is_id, new_id
+from faas.ids import is_id
 from faas.model import Function, Version
 from faas.names import Target
 from faas.node.call import Call
@@ -189,11 +189,6 @@ def check_id(text: str) -> str:
     if not is_id(text):
         raise NotFound(f'"{text[:80]}" is not the id of an invocation', hint="Ids look like c-0123456789ab...")
     return text
-
-
-def new_job_id() -> str:
-    """An id for a background call: the call id of all its attempts."""
-    return new_id("c")
 
 
 def at_from(text: str, now: Callable[[], float] = time.time) -> float:

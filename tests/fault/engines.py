@@ -1,4 +1,4 @@
-"""A Docker engine of a test's own, which may be stopped and killed: in a network namespace of its own, without a bridge.
+"""A Docker engine of a test's own, which may be stopped and killed, in a network namespace without a bridge.
 
 The machine's engine, its networks and its firewall are out of its reach: what it shares with it is the kernel.
 """

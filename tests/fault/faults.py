@@ -74,6 +74,22 @@ async def problems(node: RunningNode) -> dict[str, str]:
         return found
 
 
+async def is_ready(node: RunningNode) -> bool:
+    """`/readyz` finds nothing."""
+    return not await problems(node)
+
+
+async def serves(node: RunningNode, name: str) -> bool:
+    """A call is answered with 200."""
+    return (await node.call(name, json={})).status == 200
+
+
+async def is_at_zero(node: RunningNode, name: str) -> bool:
+    """No instance of the function is there or starting."""
+    pools = (await node.api("GET", f"/v1/functions/{name}"))["pools"]
+    return not any(pool["states"] for pool in pools)
+
+
 def handler(folder: Path, name: str, text: str = "def handler(event): return 'fine'\n") -> Path:
     """A handler's file."""
     path = folder / f"{name}.py"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fault.conftest import NodeMaker
-from tests.fault.faults import calling, handler, problems
+from tests.fault.faults import calling, handler, problems, serves
 from tests.fault.hostile import DEFECT
 from tests.integration.conftest import put
 from tests.integration.node import RunningNode
@@ -64,9 +64,9 @@ async def test_a_stepped_clock_ends_nothing_early_and_nothing_late(
     assert steady.slowest() < 1
     assert (await node.call("idle", json={})).headers["X-Faas-Start"] == "warm", "it was idle for seconds, not an hour"
     await put(other, handler(tmp_path, "after"))
-    await wait_until(lambda: _serves(node, "after"), 5, "changes of a node with another clock are followed")
+    await wait_until(lambda: serves(node, "after"), 5, "changes of a node with another clock are followed")
     await put(node, handler(tmp_path, "before", "def handler(event): return 'new'\n"))
-    await wait_until(lambda: _serves(other, "before"), 5, "and the other way round")
+    await wait_until(lambda: serves(other, "before"), 5, "and the other way round")
     assert not await problems(node)
     for one in (node, other):
         assert DEFECT not in one.log()
@@ -80,9 +80,9 @@ async def _enqueue(node: RunningNode) -> str:
 
 
 async def _succeeded(node: RunningNode, id: str) -> bool:
-    found = await node.api("GET", f"/v1/invocations/{id}")
-    assert found["status"] in ("waiting", "running", "succeeded"), found
-    return bool(found["status"] == "succeeded")
+    found = (await node.api("GET", f"/v1/invocations/{id}"))["invocation"]
+    assert found["state"] in ("waiting", "running", "succeeded"), found
+    return bool(found["state"] == "succeeded")
 
 
 async def _idle(node: RunningNode, name: str, count: int) -> bool:
@@ -101,7 +101,3 @@ async def _in_flight(node: RunningNode, count: int) -> bool:
 
 async def _nodes(node: RunningNode) -> list[str]:
     return sorted(one["name"] for one in (await node.api("GET", "/v1/nodes"))["nodes"])
-
-
-async def _serves(node: RunningNode, name: str) -> bool:
-    return (await node.call(name, json={})).status == 200

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.fault.conftest import NodeMaker
-from tests.fault.faults import calling, handler, problems
+from tests.fault.faults import calling, handler, is_at_zero, is_ready, problems, serves
 from tests.fault.hostile import DEFECT
 from tests.integration.conftest import log_lines, put
 from tests.integration.node import RunningNode
@@ -43,7 +43,7 @@ async def test_a_full_disk_costs_pushes_and_logs_and_no_warm_call(
     node = await make_node("--driver", "process", "--stem-cells", "0", data_dir=small / "data")
     await put(node, handler(tmp_path, "talks", TALKS), min=1, max=1)
     await put(node, handler(tmp_path, "cold"), idle="1s")
-    await wait_until(lambda: _is_at_zero(node, "cold"), 10, "cold is at zero")
+    await wait_until(lambda: is_at_zero(node, "cold"), 10, "cold is at zero")
     assert (await node.call("talks", json={"say": "before"})).status == 200
     await wait_until(lambda: _stored(node, "before"), 5, "the line is stored")
 
@@ -66,8 +66,8 @@ async def test_a_full_disk_costs_pushes_and_logs_and_no_warm_call(
         await wait_until(lambda: "function logs cannot be stored" in node.log(), 10, "lost lines are in the log")
 
         filler.unlink()
-        await wait_until(lambda: _is_ready(node), BACK_S, "ready again")
-        await wait_until(lambda: _serves(node, "cold"), BACK_S, "cold starts work again")
+        await wait_until(lambda: is_ready(node), BACK_S, "ready again")
+        await wait_until(lambda: serves(node, "cold"), BACK_S, "cold starts work again")
         await put(node, handler(tmp_path, "later"))
         await wait_until(lambda: _stored(node, "meanwhile"), 5, "lines are stored again")
     assert warm.statuses == {200}
@@ -109,19 +109,6 @@ async def _finds_disk(node: RunningNode) -> bool:
     return "disk" in await problems(node)
 
 
-async def _is_ready(node: RunningNode) -> bool:
-    return not await problems(node)
-
-
-async def _serves(node: RunningNode, name: str) -> bool:
-    return (await node.call(name, json={})).status == 200
-
-
 async def _stored(node: RunningNode, word: str) -> bool:
     folder = node.data_dir / "logs" / "default" / "talks"
     return any(word in path.read_text() for path in folder.glob("*.ndjson"))
-
-
-async def _is_at_zero(node: RunningNode, name: str) -> bool:
-    pools = (await node.api("GET", f"/v1/functions/{name}"))["pools"]
-    return not any(pool["states"] for pool in pools)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from tests.docker.engine_proxy import EngineProxy
 from tests.fault.conftest import NodeMaker
 from tests.fault.engines import PrivateEngine
-from tests.fault.faults import calling, handler, problems
+from tests.fault.faults import calling, handler, is_at_zero, is_ready, problems, serves
 from tests.fault.hostile import DEFECT
 from tests.integration.conftest import put
 from tests.integration.node import RunningNode
@@ -68,8 +69,8 @@ async def test_a_node_starts_without_its_engine_and_serves_when_it_comes(
 
     await proxy.mend()
     back = time.monotonic()
-    await wait_until(lambda: _is_ready(node), BACK_S, "ready again")
-    await wait_until(lambda: _serves(node, "pool"), BACK_S, "calls are answered again")
+    await wait_until(lambda: is_ready(node), BACK_S, "ready again")
+    await wait_until(lambda: serves(node, "pool"), BACK_S, "calls are answered again")
     assert time.monotonic() - back < BACK_S
     assert "the engine answers: functions can be started" in node.log()
     await put(node, pool_function, name="other", memory="64M")
@@ -82,7 +83,7 @@ async def test_a_slow_engine_slows_starts_and_nothing_else(
     node = await make_node("--driver", "docker", "--stem-cells", "0", env={"DOCKER_HOST": f"unix://{proxy.path}"})
     await put(node, handler(tmp_path, "warm"), min=1, max=1, memory="64M")
     await put(node, handler(tmp_path, "cold"), idle="1s", memory="64M")
-    await wait_until(lambda: _is_at_zero(node, "cold"), 10, "cold is at zero")
+    await wait_until(lambda: is_at_zero(node, "cold"), 10, "cold is at zero")
     assert (await node.call("warm", json={})).status == 200
     proxy.delay_s = 1.0
     async with calling(node, "warm") as warm:
@@ -105,7 +106,7 @@ async def test_a_slow_engine_slows_starts_and_nothing_else(
     proxy.mute = False
     await proxy.cut()
     await proxy.mend()
-    await wait_until(lambda: _is_ready(node), BACK_S, "ready again")
+    await wait_until(lambda: is_ready(node), BACK_S, "ready again")
 
 
 async def test_an_engine_restarted_under_load_is_back_in_seconds(
@@ -117,7 +118,7 @@ async def test_an_engine_restarted_under_load_is_back_in_seconds(
         await put(node, pool_function, name=name, max=1, memory="64M")
     held = [asyncio.create_task(node.call(name, json={"sleep": 60})) for name in ("one", "two")]
     for name in ("one", "two"):
-        await wait_until(lambda name=name: _counts(node, name, busy=1), 20, f"a call of {name} runs")
+        await wait_until(partial(_counts, node, name, busy=1), 20, f"a call of {name} runs")
     async with calling(node, "quick", callers=2) as load:
         await asyncio.to_thread(private.stop)
         assert "does not answer" in (await problems(node))["driver"]
@@ -128,9 +129,9 @@ async def test_an_engine_restarted_under_load_is_back_in_seconds(
             assert "repeat it only if running twice does no harm" in document["hint"]
         await asyncio.to_thread(private.start)
         back = time.monotonic()
-        await wait_until(lambda: _serves(node, "one"), BACK_S, "a cold start works")
+        await wait_until(lambda: serves(node, "one"), BACK_S, "a cold start works")
         await wait_until(lambda: _counts(node, "quick", idle=2), BACK_S, "min is there again")
-        await wait_until(lambda: _is_ready(node), BACK_S, "ready again")
+        await wait_until(lambda: is_ready(node), BACK_S, "ready again")
         assert time.monotonic() - back < 2 * BACK_S
     failed = [one.reply.json() for one in load.answers if one.reply.status != 200]
     assert {document["fault"] for document in failed} == {"platform"}, failed[:3]
@@ -161,18 +162,5 @@ async def _counts(node: RunningNode, name: str, **states: int) -> bool:
     return bool(pools and pools[0]["states"] == states)
 
 
-async def _is_ready(node: RunningNode) -> bool:
-    return not await problems(node)
-
-
 async def _finds_driver(node: RunningNode) -> bool:
     return "does not answer" in (await problems(node)).get("driver", "")
-
-
-async def _serves(node: RunningNode, name: str) -> bool:
-    return (await node.call(name, json={})).status == 200
-
-
-async def _is_at_zero(node: RunningNode, name: str) -> bool:
-    pools = (await node.api("GET", f"/v1/functions/{name}"))["pools"]
-    return not any(pool["states"] for pool in pools)

@@ -7,6 +7,7 @@ import io
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import docker
@@ -93,7 +94,9 @@ async def test_a_node_killed_while_a_bundle_comes_in(make_node: NodeMaker, tmp_p
     await node.start()
     assert list((node.data_dir / "store").iterdir()) == []
     # Killed while it unpacks: the whole has come, and what there is of it is whole or nothing.
-    upload = asyncio.create_task(node.http.put(f"/v1/bundles/{archive.digest}", data=io.BytesIO(archive.data), headers=headers))
+    upload = asyncio.create_task(
+        node.http.put(f"/v1/bundles/{archive.digest}", data=io.BytesIO(archive.data), headers=headers)
+    )
     await wait_until(lambda: any((node.data_dir / "store").iterdir()), 10, "unpacking begins")
     await node.kill9()
     await asyncio.gather(upload, return_exceptions=True)
@@ -106,12 +109,12 @@ async def test_a_node_killed_while_a_bundle_comes_in(make_node: NodeMaker, tmp_p
     assert (await node.call("fine", json={})).status == 200
 
 
-async def _killed_during_a_call(node: RunningNode, pid: int) -> dict[str, object]:
+async def _killed_during_a_call(node: RunningNode, pid: int) -> dict[str, Any]:
     held = asyncio.create_task(node.call("pool", json={"sleep": 60}))
     await wait_until(lambda: _busy(node), 10, "the call runs")
     os.kill(pid, signal.SIGKILL)
     reply = await asyncio.wait_for(held, 5)
-    document: dict[str, object] = reply.json()
+    document: dict[str, Any] = reply.json()
     return document
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from faas.archive import File, pack
 from tests.fault.conftest import NodeMaker
-from tests.fault.faults import OwnRedis, calling, handler, problems
+from tests.fault.faults import OwnRedis, calling, handler, is_at_zero, is_ready, problems
 from tests.fault.hostile import DEFECT
 from tests.integration.conftest import put
 from tests.integration.node import RunningNode
@@ -39,7 +40,7 @@ async def test_redis_is_silent_for_ten_seconds(own: OwnRedis, make_node: NodeMak
     second = await make_node("--driver", "process", env=env)
     await put(first, handler(tmp_path, "warm"))
     await put(first, handler(tmp_path, "cold"), idle="1s")
-    await wait_until(lambda: _is_at_zero(first, "cold"), 10, "cold is at zero")
+    await wait_until(lambda: is_at_zero(first, "cold"), 10, "cold is at zero")
     assert (await first.call("warm", json={})).status == 200
     async with calling(first, "warm") as warm:
         frozen = time.monotonic()
@@ -72,7 +73,7 @@ async def test_redis_killed_and_started_again(own: OwnRedis, make_node: NodeMake
     second = await make_node("--driver", "process", env=env)
     await put(first, handler(tmp_path, "warm"))
     await put(first, handler(tmp_path, "cold"), idle="1s")
-    await wait_until(lambda: _is_at_zero(first, "cold"), 10, "cold is at zero")
+    await wait_until(lambda: is_at_zero(first, "cold"), 10, "cold is at zero")
     async with calling(first, "warm") as warm:
         own.kill()
         assert (await first.call("cold", json={})).status == 200
@@ -90,7 +91,7 @@ async def test_redis_killed_and_started_again(own: OwnRedis, make_node: NodeMake
         # Back without its data: the nodes are all that is left of the registry.
         own.kill()
         own.start(empty=True)
-        await wait_until(lambda: _answers(first), BACK_S, "Redis answers the first node")
+        await wait_until(lambda: is_ready(first), BACK_S, "Redis answers the first node")
         await wait_until(lambda: _knows(own, "after"), BACK_S, "the registry is written back")
         for node in (first, second):
             assert (await node.call("after", json={})).body == b"fine"
@@ -106,7 +107,7 @@ async def test_redis_killed_and_started_again(own: OwnRedis, make_node: NodeMake
 async def _caught_up(first: RunningNode, second: RunningNode, folder: Path) -> None:
     """Both are ready again, and what is pushed to one is known to the other."""
     for node in (first, second):
-        await wait_until(lambda node=node: _answers(node), BACK_S, "ready again")
+        await wait_until(partial(is_ready, node), BACK_S, "ready again")
     await put(first, handler(folder, "after"))
     await wait_until(lambda: _says(second, "after", b"fine"), BACK_S, "the change stream is followed again")
 
@@ -125,18 +126,9 @@ async def _enqueue(node: RunningNode) -> dict[str, Any]:
         return problem
 
 
-async def _answers(node: RunningNode) -> bool:
-    return not await problems(node)
-
-
 async def _says(node: RunningNode, name: str, body: bytes) -> bool:
     return (await node.call(name, json={})).body == body
 
 
 async def _knows(own: OwnRedis, name: str) -> bool:
     return any(name in field for field in await asyncio.to_thread(own.registry))
-
-
-async def _is_at_zero(node: RunningNode, name: str) -> bool:
-    pools = (await node.api("GET", f"/v1/functions/{name}"))["pools"]
-    return not any(pool["states"] for pool in pools)

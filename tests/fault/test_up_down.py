@@ -74,16 +74,25 @@ async def test_the_driver_of_a_data_directory_never_changes_silently(make_node: 
     assert "driver=process" in again.log()
     await again.stop()
 
-    # As a directory whose functions ran in containers: without its engine the node does not start.
-    (first.data_dir / "driver").write_text("docker\n")
+    # As a directory whose functions ran in containers: without its engine the node waits for it.
     nowhere = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
-    flags = ("--data-dir", str(first.data_dir), "--listen", f"127.0.0.1:{free_port()}")
+    (first.data_dir / "driver").write_text("docker\n")
+    waits = await make_node(data_dir=first.data_dir, env=nowhere)
+    assert "driver=docker" in waits.log()
+    async with waits.http.get("/readyz") as answer:
+        assert answer.status == 503
+        assert "does not answer" in (await answer.json())["problems"]["driver"]
+    await waits.stop()
+
+    # A first start is told at once.
+    fresh = first.data_dir.with_name("fresh")
+    flags = ("--data-dir", str(fresh), "--driver", "docker", "--listen", f"127.0.0.1:{free_port()}")
     refused = await ends("faas.serve", *flags, env=nowhere)
     assert refused.code == 3
     assert "ngine" in refused.err
     assert "hint:" in refused.err
     assert "ready" not in refused.out
-    await assert_nothing_left(first.data_dir)
+    await assert_nothing_left(fresh)
 
 
 async def test_without_an_engine_auto_says_what_it_takes_instead(make_node: NodeMaker) -> None:

@@ -210,7 +210,6 @@ async def test_redrive_all_runs_everything_again(node: RunningNode) -> None:
     ids = [await enqueue(node, "short", {"until": 2}) for _ in range(5)]
     for id in ids:
         await ended(node, id)
-    # Steps and fixtures aside, an attempt is the only thing that differs: the third one succeeds.
     swept = await node.api("POST", "/v1/functions/short/dlq/redrive", json={})
     assert swept["done"] >= 5
     for id in ids:

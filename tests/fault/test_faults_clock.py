@@ -19,7 +19,7 @@ from tests.support import FAKETIME, require, wait_until
 HOUR_S = 3600
 
 
-@pytest.mark.parametrize("step_s", [HOUR_S, -HOUR_S])
+@pytest.mark.parametrize("step_s", [HOUR_S, pytest.param(-HOUR_S, marks=pytest.mark.slow)])
 async def test_a_stepped_clock_ends_nothing_early_and_nothing_late(
     make_node: NodeMaker, fresh_redis: Callable[[], str], tmp_path: Path, pool_function: Path, step_s: int
 ) -> None:

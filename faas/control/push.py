@@ -32,6 +32,7 @@ from faas.ids import new_id
 from faas.model import Function, FunctionPush, Push, PushEvent, Version
 from faas.names import LIVE, FunctionName, Target
 from faas.store.registry import Registry
+from faas.store.tasks import end
 
 _log = structlog.get_logger("faas.push")
 
@@ -95,8 +96,7 @@ class Pushes:
             while (event := await events.get()) is not None:
                 yield event
         finally:
-            task.cancel()
-            await asyncio.wait({task})
+            await end(task)
 
     async def _run(self, app: str, push: Push, by: str, tell: Tell) -> None:
         name, number = "", 0

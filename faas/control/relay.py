@@ -31,6 +31,7 @@ from faas.node.call import Call, Reply
 from faas.node.connection import WELCOME, Connection, close_listener, listen
 from faas.node.failures import whole
 from faas.store.registry import Snapshot
+from faas.store.tasks import end
 from faas.wire import limits
 from faas.wire import messages as m
 
@@ -86,8 +87,7 @@ class Relay:
         for worker in list(self._workers):
             worker.connection.close("the node stops")
         if self._catching_up is not None:
-            self._catching_up.cancel()
-            await asyncio.wait({self._catching_up})
+            await end(self._catching_up)
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _accept(self, connection: Connection, message: m.Message) -> None:

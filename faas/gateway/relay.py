@@ -29,6 +29,7 @@ from faas.node.attempt import Attempt
 from faas.node.call import Call, Reply
 from faas.node.connection import Connection
 from faas.node.failures import from_whole
+from faas.store.tasks import end
 from faas.wire import limits
 from faas.wire import messages as m
 
@@ -80,9 +81,7 @@ class RelayInvoker:
     ) -> None:
         assert self._keeper is not None
         self._unsubscribe()
-        self._keeper.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._keeper
+        await end(self._keeper)
         if self._connection is not None:
             self._connection.close("the worker stops")
 

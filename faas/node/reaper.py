@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import structlog
 
@@ -15,6 +14,7 @@ from faas.node.instance import Instance
 from faas.node.lifecycle import State
 from faas.node.starts import Starts
 from faas.policy import eviction
+from faas.store.tasks import end
 
 log = structlog.get_logger(__name__)
 
@@ -41,9 +41,7 @@ class Reaper:
 
     async def __aexit__(self, *_exc: object) -> None:
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
 
     async def _run(self) -> None:
         ticks = 0

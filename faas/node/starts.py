@@ -11,7 +11,6 @@ meanwhile answered starts nothing more.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -28,6 +27,7 @@ from faas.node.shares import Shares
 from faas.node.stems import Kind, Stems
 from faas.policy import backoff, eviction, starting
 from faas.policy.quota import Quota
+from faas.store.tasks import end
 
 log = structlog.get_logger(__name__)
 
@@ -347,6 +347,4 @@ class Starts:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=limit_s)
         for task in list(self._tasks):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, FaasError):
-                await task
+            await end(task)

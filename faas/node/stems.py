@@ -7,7 +7,6 @@ background, one at a time, and never while a caller waits for a start: `busy` sa
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ import structlog
 from faas.errors import FaasError, Unavailable
 from faas.node.instance import Instance
 from faas.node.lifecycle import State
+from faas.store.tasks import end
 
 log = structlog.get_logger(__name__)
 
@@ -59,9 +59,7 @@ class Stems:
 
     async def __aexit__(self, *_exc: object) -> None:
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
         cells = [cell for kind in self._cells.values() for cell in kind]
         self._cells.clear()
         await asyncio.gather(*(self._destroy(cell) for cell in cells), return_exceptions=True)

@@ -133,8 +133,9 @@ class Pool:
         self.offer(instance)
 
     def offer(self, instance: Instance) -> None:
-        """Give the room of a ready instance to those who wait, the rest on top of the stack.
+        """Give the room of a ready instance to those who wait, the rest to the stack of free ones.
 
+        It goes on top if it has served, and to the bottom if it is new: the warmest is used first.
         A waiting call begins here and now, not when its task wakes: the instance is never idle while someone waits.
         """
         if self.ready_since is None:
@@ -146,7 +147,7 @@ class Pool:
             if not waiter.future.done():
                 self._begin(self, instance, waiter)
         if instance.room > 0 and instance not in self._free:
-            self._free.append(instance)
+            self._free.insert(len(self._free) if instance.served else 0, instance)
 
     # -- waiting -------------------------------------------------------------------------------------------
 

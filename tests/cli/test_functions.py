@@ -128,7 +128,7 @@ def test_logs(faas: Faas, node: FakeNode) -> None:
     began = time.time() * 1000
     faas("logs", "hello.shop", "-f", "--call", "c-1", "--since", "10m", "--level", "error", "--grep", "x y", "-n", "5")
     query = node.asked[-1].query
-    since = int(query.pop("since_ms"))
+    since = int(query.pop("since_ms")) + 1  # whole milliseconds, rounded down
     assert began - 600_000 <= since <= time.time() * 1000 - 600_000
     assert query == {"follow": "1", "call": "c-1", "level": "error", "grep": "x y", "limit": "5"}
 

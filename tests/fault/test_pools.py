@@ -155,6 +155,8 @@ async def test_memory_goes_to_who_needs_it_and_never_beyond(make_node: NodeMaker
     require("docker", "images")
     node = await make_node("--driver", "docker", "--memory", "768M", "--stem-cells", "1", "--drain", "1s")
     for name in ("first", "second", "third"):
+        # A cell that is being started holds memory and cannot give way yet: that is not what this test is about.
+        await wait_until(lambda: _stems(node, 1), 30, "the stem cell is there")
         await node.push(pool_function, "--name", name)
         assert (await node.call(name, json={})).status == 200
     assert [await _count(node, name) for name in ("first", "second", "third")] == [1, 1, 1]
@@ -260,8 +262,14 @@ async def _gone(node: RunningNode, ids: set[str]) -> bool:
     return not ids & {one.instance for one in await engine.containers(node.node_id)}
 
 
+async def _stems(node: RunningNode, count: int) -> bool:
+    return bool((await node.api("GET", "/v1/status"))["instances"].get("stem", 0) == count)
+
+
 async def _has_stems(node: RunningNode) -> bool:
-    return bool((await node.api("GET", "/v1/status"))["instances"].get("stem") == 2)
+    """Two of every kind in use: tests before this one may have asked for another network."""
+    stems = (await node.api("GET", "/v1/status"))["instances"].get("stem", 0)
+    return bool(stems >= 2 and stems % 2 == 0)
 
 
 async def _answers(node: RunningNode, name: str) -> bool:

@@ -29,6 +29,7 @@ from faas.names import parse_key, parse_target
 from faas.node.call import Call
 from faas.store.queue.model import Done, GiveBack, Job, Outcome, Result, Retry, Turn
 from faas.store.queue.queue import MOST, Queue
+from faas.store.tasks import end
 
 log = structlog.get_logger(__name__)
 
@@ -82,9 +83,7 @@ class Consumer:
         self._stopping = True
         await asyncio.sleep(0)  # tasks that were only just made get their first step
         running = [held.task for held in self._held if held.task is not None]
-        for task in [*running, *self._tasks]:
-            task.cancel()
-        await asyncio.gather(*running, *self._tasks, return_exceptions=True)
+        await asyncio.gather(*map(end, [*running, *self._tasks]))
         with contextlib.suppress(FaasError, TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 while batch := self._next():

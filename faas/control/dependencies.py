@@ -27,6 +27,7 @@ from faas.errors import FaasError
 from faas.model import FunctionPush, Requires
 from faas.store.blobs import Blobs
 from faas.store.registry import Snapshot
+from faas.store.tasks import end
 
 T = TypeVar("T")
 _log = structlog.get_logger("faas.dependencies")
@@ -76,11 +77,7 @@ class Flights:
 
     async def aclose(self) -> None:
         """Cancel what runs and wait for its end."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await asyncio.gather(*map(end, list(self._tasks.values())))
 
 
 class Dependencies:

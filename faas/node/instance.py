@@ -115,6 +115,8 @@ class Instance:
 
     def on_connected(self) -> None:
         """Part of `Listener`."""
+        if self.state is State.DRAINING:
+            return  # the supervisor replaces every child that ends, also one that was asked to
         if self._init is None:
             self._move(State.STEM)
             self._stop_timer()

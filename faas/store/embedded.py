@@ -29,6 +29,7 @@ import structlog
 from faas.errors import Conflict, Unavailable
 from faas.store import server
 from faas.store.connection import connect
+from faas.store.tasks import end
 
 _SOCKET_PATH_MAX = 107
 _POLL_S = (0.004, 0.1)
@@ -100,8 +101,7 @@ class EmbeddedRedis:
     ) -> None:
         try:
             if self._keeper is not None:
-                self._keeper.cancel()
-                await asyncio.wait([self._keeper])
+                await end(self._keeper)
             await self._end()
             self._state_file.unlink(missing_ok=True)
         finally:

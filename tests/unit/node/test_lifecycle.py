@@ -129,3 +129,25 @@ async def test_prepare_starts_one_and_the_first_call_is_warm(room: Room) -> None
     instance = await room.dispatcher.prepare(function, version)
     assert instance.info["handler"] == "fake:handler"
     assert (await room.call(function)).cold is False
+
+
+async def test_a_child_that_comes_after_the_drained_one_gets_nothing(room: Room) -> None:
+    function = room.function()
+    await room.call(function)
+    instance = next(iter(room.pool(function).instances.values()))
+    await instance.drain(5)
+    given = len(room.driver.inits)
+    instance.on_connected()
+    assert instance.state.value == "draining"
+    assert len(room.driver.inits) == given
+
+
+async def test_a_new_instance_joins_at_the_cold_end(room: Room) -> None:
+    function = room.function(max=2)
+    await room.call(function)
+    pool = room.pool(function)
+    warm = next(iter(pool.instances.values()))
+    fresh = await room.starts.start(pool)
+    assert fresh is not warm
+    assert pool.take() is warm
+    pool.offer(warm)

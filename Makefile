@@ -3,6 +3,8 @@
 
 PYTHON ?=
 ARGS ?=
+# Most tests wait for real processes: two files at a time halve the suite. JOBS=0 for one after the other.
+JOBS ?= 2
 RUN := .venv/bin
 STAMP := .venv/.from-lock
 # Everything below runs from the locked environment and nothing else.
@@ -22,7 +24,7 @@ up: $(STAMP) ## keep a node in the foreground (ARGS="--listen 127.0.0.1:9000")
 	@$(RUN)/faas up $(ARGS)
 
 test: services $(STAMP) images ## set up what the tests need and run all of them (ARGS="tests/unit -k name")
-	@$(RUN)/python -m pytest $(ARGS)
+	@$(RUN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(STAMP) ## ruff: rules and formatting
 	@$(RUN)/ruff check .

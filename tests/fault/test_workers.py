@@ -302,7 +302,7 @@ async def test_stopping_lets_calls_of_workers_end(make_node: NodeMaker) -> None:
         logs = await follower.get("/v1/functions/slow/logs?follow=true", headers=token)
         calling = asyncio.create_task(client.post("/function/slow", json={"seconds": 1.5}))
         await wait_until(lambda: _says(node, "slow", "waiting"), 10, "it runs")
-        await node.stop(timeout_s=12)
+        await node.stop(timeout_s=30)
         answer = await calling
         assert (answer.status, await answer.read()) == (200, b"done")
         logs.close()
